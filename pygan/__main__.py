@@ -1,0 +1,169 @@
+"""The command line: argv -> recipe -> one verb. Exit codes: 0 done, 2 the user's mistake, 1 ours."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pygan import gans
+from pygan.errors import Diverged, UserError, say
+from pygan.version import __version__
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a usage mistake in one line and exits with 2."""
+
+    def error(self, message: str) -> None:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def _parser(train_gan: str | None) -> argparse.ArgumentParser:
+    """The parser of all verbs. The flags of a recipe are only built for the GAN that is named."""
+    formatter = {"formatter_class": lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110)}
+    parser = _Parser(prog="pygan", description="Trains, judges and serves the classic GANs.", **formatter)
+    parser.add_argument("--version", action="version", version=f"pygan {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
+
+    train = verbs.add_parser("train", help="train a GAN, or go on training", **formatter)
+    names = train.add_subparsers(dest="gan", metavar="GAN", required=True, parser_class=_Parser)
+    for name in gans.names():
+        module = gans.load(name) if name == train_gan else None
+        one = names.add_parser(name, help=gans.title(name), allow_abbrev=False, **formatter)
+        if module is not None:
+            _train_flags(one, module)
+
+    translate = verbs.add_parser("translate", help="put pictures through a trained network", **formatter)
+    translate.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    translate.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")
+    translate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
+    translate.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default: 8 images)")
+    _use_flags(translate)
+    translate.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+
+    sample = verbs.add_parser("sample", help="write a grid of held-out items", **formatter)
+    sample.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    sample.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the picture to write")
+    sample.add_argument("-n", "--number", type=int, default=8, metavar="N", help="items (default: 8 images)")
+    _use_flags(sample)
+
+    data = verbs.add_parser("data", help="make or check training data", **formatter)
+    from pygan.data import command
+
+    command.add_arguments(data.add_subparsers(dest="act", metavar="ACT", required=True, parser_class=_Parser))
+
+    doctor = verbs.add_parser("doctor", help="what this machine has, what is missing, what it costs", **formatter)
+    doctor.add_argument("--json", action="store_true", help="the same as JSON")
+    return parser
+
+
+def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
+    from pygan.recipe import add_flags
+
+    session = parser.add_argument_group("this session")
+    session.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: runs/GAN/PRESET)")
+    session.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"one of {', '.join(gan.PRESETS)} (default: demo on a CPU, fast on a GPU)",
+    )
+    session.add_argument(
+        "--resume",
+        choices=("auto", "never"),
+        default="auto",
+        help="go on with the run that is there, if it has this recipe (default: auto)",
+    )
+    session.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
+    )
+    session.add_argument("--max-steps", type=int, metavar="N", help="stop, saved, at this step (default: no limit)")
+    session.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
+    add_flags(parser.add_argument_group("the recipe"), gan.Recipe)
+
+
+def _use_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint", default="last", metavar="NAME", help="last, best or a kept one (default: last)"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of dropout at test time (default: 0)")
+
+
+def _normal(argv: Sequence[str]) -> list[str]:
+    """`--lambda_l1=10` -> `--lambda-l1=10`: other tools of this field spell flags with underscores."""
+    out = []
+    for word in argv:
+        name, equals, value = word.partition("=")
+        out.append(name.replace("_", "-") + equals + value if name.startswith("--") else word)
+    return out
+
+
+def _run(argv: Sequence[str]) -> int:
+    argv = _normal(argv)
+    args = _parser(argv[1] if argv[:1] == ["train"] and len(argv) > 1 else None).parse_args(argv)
+    if args.verb == "train":
+        from pygan.train import Session, train
+
+        if args.max_steps is not None and args.max_steps < 1:
+            raise UserError(f"--max-steps must be at least 1, got {args.max_steps}")
+        gan, values = gans.load(args.gan), vars(args)
+        given = {name: values[name] for name in gan.Recipe.__dataclass_fields__ if name in values}
+        session = Session(args.run, args.resume, args.device, args.max_steps, args.dry_run, given)
+        return train(gan, args.preset, session)
+    if args.verb == "translate":
+        from pygan.translate import translate
+
+        return translate(
+            args.run,
+            args.inputs,
+            args.output,
+            checkpoint=args.checkpoint,
+            device=args.device,
+            batch=args.batch,
+            seed=args.seed,
+            overwrite=args.overwrite,
+        )
+    if args.verb == "sample":
+        from pygan.sample import sample
+
+        return sample(
+            args.run,
+            args.output,
+            number=args.number,
+            checkpoint=args.checkpoint,
+            device=args.device,
+            seed=args.seed,
+        )
+    if args.verb == "data":
+        from pygan.data import command
+
+        return command.run(args)
+    from pygan import doctor
+
+    return doctor.run(as_json=args.json)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code; never shows a traceback for a user's mistake."""
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        say(f"error: {error}")
+        return 2
+    except Diverged as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except BrokenPipeError:  # `pygan ... | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Which of the known layouts a folder has: decided from names alone, before any file is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pygan.data.index import list_images, some
+from pygan.errors import UserError
+
+MARKER = "pygan.json"
+"""File that `pygan data make` leaves in a set: says which half holds labels and which direction is natural."""
+
+SPLITS = ("train", "held-out")
+
+KNOWN = (
+    "side-by-side pictures (DIR/train/* and DIR/val/*, or DIR/*: A is the left half, B the right), "
+    "two folders matched by name (DIR/A and DIR/B, or DIR/trainA, DIR/trainB, DIR/testA, DIR/testB), "
+    "CMP facades (DIR/base/cmp_b0001.jpg and .png), or plain pictures with --input-transform"
+)
+_CMP = re.compile(r"cmp_([bx])(\d{4})$")
+_CMP_TRAIN_LAST = 299  # of base; 300..378 are the test set
+_HELD_OUT = ("val", "test")  # the first that is there
+
+
+@dataclass(frozen=True)
+class Item:
+    """One pair: a name, and its files (one: side by side or to be transformed; two: A, B)."""
+
+    name: str  # unique, "/" between folders, no ending
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder holds."""
+
+    root: Path
+    kind: str  # "side by side", "two folders", "cmp" or "plain"
+    train: tuple[Item, ...]
+    held_out: tuple[Item, ...] | None  # None: the set has no folder for it, see `hold_out`
+    held_out_name: str = ""  # that folder
+    natural_direction: str = "AtoB"
+    label_side: str = ""  # "B" where the set says that B is a label picture
+    notes: tuple[str, ...] = ()  # what else is there and not used
+
+    @property
+    def files(self) -> list[Path]:
+        return [file for item in (*self.train, *(self.held_out or ())) for file in item.files]
+
+
+def find_layout(root: Path, *, plain: bool, skip_unpaired: bool = False) -> Layout:
+    """The layout of the folder `root`. UserError, one line, for one that is missing, empty, unknown or ambiguous.
+
+    plain: pictures are single, an input transform makes the other half (--input-transform). skip_unpaired: leave
+    out names that only one of two folders has, instead of refusing.
+    """
+    if not root.exists():
+        raise UserError(f"no folder {root}: give --data a folder, or leave it out for the built-in facades")
+    if not root.is_dir():
+        raise UserError(f"{root} is a file: --data wants the folder of the training pictures")
+    if not list_images(root):
+        raise UserError(f"no pictures in {root}; understood are {KNOWN}")
+    if plain:
+        return _single(root, "plain")
+    found = [layout for layout in (_cmp(root), _two_folders(root, skip_unpaired), _side_by_side(root)) if layout]
+    if len(found) > 1:
+        kinds = " and ".join(layout.kind for layout in found)
+        raise UserError(f"{root} looks like {kinds} at once: give --data the one folder that is meant")
+    if not found:
+        raise UserError(f"{root} has pictures, but not where they are looked for; understood are {KNOWN}")
+    return found[0]
+
+
+def hold_out(names: Sequence[str], part: float) -> tuple[list[int], list[int]]:
+    """(training, held-out) indices, both ascending: the last `part` of the names in the order of their hash.
+
+    Depends on the names alone, so that it is the same for every seed and machine. At least one is held out when
+    there are two; a single picture is both.
+    """
+    if len(names) < 2:
+        return [0], [0]
+    count = min(max(1, round(part * len(names))), len(names) - 1)
+    order = sorted(range(len(names)), key=lambda i: hashlib.blake2b(names[i].encode(), digest_size=8).digest())
+    return sorted(order[:-count]), sorted(order[-count:])
+
+
+def _items(folder: Path, prefix: str = "", paths: Sequence[Path] | None = None) -> tuple[Item, ...]:
+    paths = list_images(folder) if paths is None else paths
+    items: dict[str, Item] = {}
+    for path in paths:
+        name = prefix + path.relative_to(folder).with_suffix("").as_posix()
+        if name in items:  # cat.jpg and cat.png are two pictures
+            name = prefix + path.relative_to(folder).as_posix()
+        items[name] = Item(name, (path,))
+    return tuple(items.values())
+
+
+def _single(root: Path, kind: str) -> Layout:
+    """train/, val/, test/ folders of pictures, or the pictures themselves."""
+    notes = []
+    natural, label_side = _marked(root)
+    if not (root / "train").is_dir():
+        return Layout(root, kind, _items(root), None, "", natural, label_side)
+    train = _items(root / "train", "train/")
+    if not train:
+        raise UserError(f"no pictures in {root / 'train'}; understood are {KNOWN}")
+    filled = [name for name in _HELD_OUT if (root / name).is_dir() and list_images(root / name)]
+    used = {"train", *filled[:1]}
+    rest = sum(path.relative_to(root).parts[0] not in used for path in list_images(root))
+    if rest:
+        notes.append(f"{rest} pictures elsewhere in it not used")
+    held_out = _items(root / filled[0], f"{filled[0]}/") if filled else None
+    return Layout(root, kind, train, held_out, filled[0] if filled else "", natural, label_side, tuple(notes))
+
+
+def _side_by_side(root: Path) -> Layout | None:
+    own = any(len(path.relative_to(root).parts) == 1 for path in list_images(root))
+    special = any((root / name).is_dir() for name in ("A", "B", "trainA", "trainB", "base"))
+    if (root / "train").is_dir() or not special or (own and _cmp(root) is None):
+        return _single(root, "side by side") if _cmp(root) is None else None
+    return None
+
+
+def _marked(root: Path) -> tuple[str, str]:
+    """(natural direction, label side) as the marker or the folder's name tells."""
+    try:
+        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        marker = {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{root / MARKER} cannot be read ({error}): mend or delete it") from error
+    usual = "BtoA" if root.resolve().name == "facades" else "AtoB"  # the well-known set: photo left, labels right
+    direction, labels = marker.get("natural_direction", usual), marker.get("label_side", "")
+    if direction not in ("AtoB", "BtoA") or labels not in ("", "B"):
+        raise UserError(f"{root / MARKER} says direction {direction!r}, labels {labels!r}: mend or delete it")
+    return direction, labels
+
+
+def _two_folders(root: Path, skip_unpaired: bool) -> Layout | None:
+    joined = {name: root / name for name in ("trainA", "trainB")}
+    apart = {name: root / name for name in ("A", "B")}
+    has_joined = [folder.is_dir() for folder in joined.values()]
+    has_apart = [folder.is_dir() for folder in apart.values()]
+    if any(has_joined) and any(has_apart):
+        raise UserError(f"{root} has both A or B and trainA or trainB: give --data the one folder that is meant")
+    if not any(has_joined) and not any(has_apart):
+        return None
+    names, present = (joined, has_joined) if any(has_joined) else (apart, has_apart)
+    if not all(present):
+        missing = list(names)[present.index(False)]
+        raise UserError(f"{root} has no folder {missing} beside {list(names)[present.index(True)]}")
+    notes: list[str] = []
+    natural, label_side = _marked(root)
+
+    def match(a: Path, b: Path, prefix: str) -> tuple[Item, ...]:
+        return _match(root, a, b, prefix, skip_unpaired, notes)
+
+    if any(has_joined):
+        train = match(root / "trainA", root / "trainB", "train/")
+        held = next((name for name in _HELD_OUT if (root / f"{name}A").is_dir()), "")
+        held_out = match(root / f"{held}A", root / f"{held}B", f"{held}/") if held else None
+    elif (root / "A" / "train").is_dir():
+        train = match(root / "A" / "train", root / "B" / "train", "train/")
+        held = next((name for name in _HELD_OUT if (root / "A" / name).is_dir()), "")
+        held_out = match(root / "A" / held, root / "B" / held, f"{held}/") if held else None
+    else:
+        train, held, held_out = match(root / "A", root / "B", ""), "", None
+    return Layout(root, "two folders", train, held_out, held, natural, label_side, tuple(notes))
+
+
+def _match(root: Path, a: Path, b: Path, prefix: str, skip: bool, notes: list[str]) -> tuple[Item, ...]:
+    """Pairs of the pictures with the same name, ending aside, in the folders a and b."""
+    sides: list[dict[str, Path]] = []
+    for folder in (a, b):
+        if not folder.is_dir() or not list_images(folder):
+            raise UserError(f"no pictures in {folder}, the partner of {b if folder is a else a}")
+        named: dict[str, Path] = {}
+        for path in list_images(folder):
+            stem = path.relative_to(folder).with_suffix("").as_posix()
+            if stem in named:
+                raise UserError(f"{named[stem]} and {path} have the same name: which one is the pair's is not clear")
+            named[stem] = path
+        sides.append(named)
+    alone = [str((a / n).relative_to(root)) for n in sorted(sides[0].keys() - sides[1].keys())]
+    alone += [str((b / n).relative_to(root)) for n in sorted(sides[1].keys() - sides[0].keys())]
+    if alone and not skip:
+        raise UserError(
+            f"{len(alone)} pictures in {root} have no partner of the same name: {some(alone)}; "
+            f"rename or remove them, or leave them out with --skip-bad"
+        )
+    both = sorted(sides[0].keys() & sides[1].keys())
+    if not both:
+        raise UserError(f"{a} and {b} have no name in common: the two pictures of a pair must be named alike")
+    if alone:
+        notes.append(f"{len(alone)} without a partner left out")
+    return tuple(Item(prefix + name, (sides[0][name], sides[1][name])) for name in both)
+
+
+def _cmp(root: Path) -> Layout | None:
+    """CMP facades as distributed: base/ and extended/ with cmp_b0001.jpg beside cmp_b0001.png (palette 1..12)."""
+    folders = [root / name for name in ("base", "extended") if (root / name).is_dir()] or [root]
+    photos: dict[str, Path] = {}
+    labels: dict[str, Path] = {}
+    for folder in folders:
+        for path in list_images(folder):
+            if _CMP.match(path.stem):
+                (labels if path.suffix.lower() == ".png" else photos)[path.stem] = path
+    if not labels:
+        return None
+    alone = sorted(photos.keys() ^ labels.keys())
+    if alone:
+        raise UserError(
+            f"{root} looks like the CMP facades, but {some(alone)} lack the .jpg photo or the .png labels: "
+            f"unpack the archive again"
+        )
+    train, held_out = [], []
+    for name in sorted(photos):
+        part, number = _CMP.match(name).groups()
+        item = Item(name, (photos[name], labels[name]))
+        (train if part == "x" or int(number) <= _CMP_TRAIN_LAST else held_out).append(item)
+    if not train or not held_out:
+        return Layout(root, "cmp", tuple(train or held_out), None, "", "BtoA", "B")
+    return Layout(root, "cmp", tuple(train), tuple(held_out), f"base {_CMP_TRAIN_LAST + 1}..378", "BtoA", "B")

@@ -1,0 +1,75 @@
+"""The device, the precision and the place among processes that a run gets."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from pygan.errors import UserError
+from pygan.recipe import BaseRecipe
+
+
+@dataclass(frozen=True)
+class Place:
+    """One of `world` processes that share a run; rank 0 writes the files."""
+
+    rank: int = 0
+    world: int = 1
+
+
+def place() -> Place:
+    """This process among its siblings. Errors: UserError under torchrun, since gradients are not yet exchanged."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world != 1:
+        raise UserError(f"WORLD_SIZE is {world}, but pygan trains in one process so far; start it without torchrun")
+    return Place()
+
+
+def choose(name: str) -> torch.device:
+    """ "auto", "cpu" or "cuda" as a device. Errors: UserError if a GPU is asked for and torch cannot use one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        reason = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU here"
+        raise UserError(f"--device cuda: {reason}; use --device cpu, or see `pygan doctor`")
+    return torch.device(name)
+
+
+def describe(device: torch.device) -> str:
+    """ "CPU, 2 threads" or "NVIDIA H200"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() != 1 else ''}"
+
+
+def precision(recipe: BaseRecipe, device: torch.device) -> tuple[torch.dtype, str]:
+    """The type that convolutions compute in, and a line that says so where it is not what was asked for ("" else).
+
+    `--amp` is a wish for speed: on a GPU it is bf16 where the hardware has it (compute capability 8.0 and later),
+    on a CPU only where bf16 is faster than float32, which takes AMX tiles: with AVX-512 alone the casts cost more
+    than the products save.
+    """
+    if not recipe.amp:
+        return torch.float32, ""
+    if device.type == "cuda":
+        if recipe.amp_dtype == "fp16":
+            return torch.float16, ""
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, ""
+        return torch.float32, "--amp: this GPU has no bf16; staying in float32 (try --amp-dtype fp16)"
+    if recipe.amp_dtype == "bf16" and torch.cpu._is_amx_tile_supported():
+        return torch.bfloat16, ""
+    return torch.float32, f"--amp: {recipe.amp_dtype} is not faster than float32 on this CPU; staying in float32"
+
+
+def make_deterministic(device: torch.device, deterministic: bool) -> None:
+    """On a GPU: fixed algorithms if asked for (slower), else the fastest cuDNN finds. On a CPU nothing changes."""
+    if device.type != "cuda":
+        return
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic

@@ -1,0 +1,82 @@
+"""How near one image is to another. All take two (n, c, h, w) float tensors in [-1, 1] and return a 0-d tensor:
+the mean over the n images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PEAK = 2.0  # the range of [-1, 1]
+_GREY = (0.299, 0.587, 0.114)
+
+
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute error."""
+    _check(a, b)
+    return (a - b).abs().mean()
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB, 10 log10(PEAK^2 / mse) per image; at most 100 (equal images)."""
+    _check(a, b)
+    mse = (a - b).square().flatten(1).mean(dim=1)  # (n,)
+    return (10.0 * torch.log10(PEAK**2 / mse.clamp_min(PEAK**2 * 1e-10))).mean()
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004, equation 13): Gaussian window 11x11, sigma 1.5, K1 0.01, K2 0.03.
+
+    Windows lie wholly inside the image, which must be at least 11x11 pixels; channels are averaged.
+    """
+    _check(a, b)
+    size, sigma = 11, 1.5
+    if min(a.shape[2:]) < size:
+        raise ValueError(f"ssim needs images of at least {size}x{size} pixels, got {a.shape[2]}x{a.shape[3]}")
+    offsets = torch.arange(size, dtype=a.dtype, device=a.device) - size // 2
+    window = torch.exp(-offsets.square() / (2 * sigma**2))
+    window = window / window.sum()
+    channels = a.shape[1]
+
+    def blur(x: Tensor) -> Tensor:  # (n, c, h, w) -> (n, c, h - 10, w - 10)
+        x = F.conv2d(x, window.view(1, 1, size, 1).expand(channels, 1, size, 1), groups=channels)
+        return F.conv2d(x, window.view(1, 1, 1, size).expand(channels, 1, 1, size), groups=channels)
+
+    mean_a, mean_b = blur(a), blur(b)
+    var_a, var_b = blur(a * a) - mean_a * mean_a, blur(b * b) - mean_b * mean_b
+    covariance = blur(a * b) - mean_a * mean_b
+    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
+    structure = (2 * covariance + c2) / (var_a + var_b + c2)
+    return (luminance * structure).mean()
+
+
+def gradient_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Do edges lie where they should: Pearson's correlation of the gradient magnitudes, per image.
+
+    Magnitudes are those of the grey images, from differences of neighbours. 0 for an image without any edge.
+    """
+    _check(a, b)
+    p, q = (_gradient_magnitude(x).flatten(1) for x in (a, b))  # (n, (h - 1) (w - 1))
+    p, q = p - p.mean(dim=1, keepdim=True), q - q.mean(dim=1, keepdim=True)
+    spread = (p.square().sum(dim=1) * q.square().sum(dim=1)).sqrt()
+    least = math.sqrt(torch.finfo(a.dtype).tiny)
+    return torch.where(spread > least, (p * q).sum(dim=1) / spread.clamp_min(least), 0.0).mean()
+
+
+def _gradient_magnitude(x: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, h - 1, w - 1)."""
+    if x.shape[1] == 3:
+        grey = (x * x.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1)
+    else:
+        grey = x.mean(dim=1)
+    down = grey[:, 1:, :-1] - grey[:, :-1, :-1]
+    right = grey[:, :-1, 1:] - grey[:, :-1, :-1]
+    return (down.square() + right.square()).sqrt()
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    if a.dim() != 4 or a.shape != b.shape:
+        raise ValueError(f"two (n, c, h, w) tensors of one shape are expected, got {list(a.shape)} and {list(b.shape)}")

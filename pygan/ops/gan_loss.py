@@ -1,0 +1,211 @@
+"""gan_loss: the adversarial losses of every GAN here; value, means and gradient in one pass over the logits.
+
+Contract: csrc/ops/gan_loss/gan_loss.h. The reference below is the specification.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pygan import errors
+from pygan.ops import _native
+from pygan.ops._autograd import may_overwrite
+
+# In the order of GanMode and GanSide in gan_loss.h.
+MODES = ("vanilla", "lsgan", "softplus", "wgangp", "hinge", "energy", "began")
+SIDES = ("D", "G")
+
+
+class GanLoss(NamedTuple):
+    """What `gan_loss` returns: 0-d tensors, float32 (float64 for float64 logits). Only `loss` carries a gradient."""
+
+    loss: Tensor  # weighted, both halves together
+    real: Tensor  # the real half, unweighted and before the 1/2 of vanilla and lsgan; 0 without real samples
+    fake: Tensor  # likewise of the fake half; for began without the factor -k
+    logit_real: Tensor  # mean logit of the real samples; 0 without real samples
+    logit_fake: Tensor  # mean logit of the fake samples; 0 without fake samples
+
+
+def gan_loss_ref(
+    logits: Tensor,
+    *,
+    mode: str,
+    side: str,
+    n_real: int = 0,
+    weight: float = 1.0,
+    margin: float = 1.0,
+    k: Tensor | None = None,
+) -> GanLoss:
+    """`gan_loss` in plain PyTorch: what the kernels must equal. No argument checks."""
+    d = logits if logits.dtype == torch.float64 else logits.float()
+    real, fake = d[:n_real], d[n_real:]
+    if side == "G":
+        terms = {
+            "vanilla": lambda: F.softplus(-fake),
+            "lsgan": lambda: (fake - 1) ** 2,
+            "softplus": lambda: F.softplus(-fake),
+            "wgangp": lambda: -fake,
+            "hinge": lambda: -fake,
+            "energy": lambda: fake,
+            "began": lambda: fake,
+        }
+        halves = real, terms[mode]()
+    else:
+        both = {
+            "vanilla": lambda: (F.softplus(-real), F.softplus(fake)),
+            "lsgan": lambda: ((real - 1) ** 2, fake**2),
+            "softplus": lambda: (F.softplus(-real), F.softplus(fake)),
+            "wgangp": lambda: (-real, fake),
+            "hinge": lambda: (F.relu(1 - real), F.relu(1 + fake)),
+            "energy": lambda: (real, F.relu(margin - fake)),
+            "began": lambda: (real, fake),
+        }
+        halves = both[mode]()
+    value_real, value_fake = (half.mean() if half.numel() else half.sum() for half in halves)
+    loss = value_real - k * value_fake if mode == "began" and side == "D" else value_real + value_fake
+    if mode in ("vanilla", "lsgan") and side == "D":
+        loss = loss / 2
+    logit_real, logit_fake = (half.mean() if half.numel() else half.sum() for half in (real, fake))
+    means = (value.detach() for value in (value_real, value_fake, logit_real, logit_fake))
+    return GanLoss((weight * loss).to(d.dtype), *means)
+
+
+def gan_loss(
+    logits: Tensor,
+    *,
+    mode: str,
+    side: str,
+    n_real: int | None = None,
+    weight: float = 1.0,
+    margin: float = 1.0,
+    k: Tensor | None = None,
+    impl: str = "auto",
+) -> GanLoss:
+    r"""The loss of a discriminator (`side="D"`) or of its generator (`side="G"`).
+
+    With d the logits (before any sigmoid; energies for energy and began), sp(z) = log(1 + e^z), and means over the
+    samples and patch positions of the real and of the fake half:
+
+    ========  =========================================  ===============  ==========================================
+    mode      D                                          G                source
+    ========  =========================================  ===============  ==========================================
+    vanilla   1/2 [mean sp(-d_real) + mean sp(d_fake)]   mean sp(-d)      Goodfellow 2014, non-saturating G; pix2pix
+    lsgan     1/2 [mean (d_real-1)^2 + mean d_fake^2]    mean (d-1)^2     Mao 2017, eq. 9 (a=0, b=c=1); CycleGAN
+    softplus  mean sp(-d_real) + mean sp(d_fake)         mean sp(-d)      vanilla without the 1/2; ALI
+    wgangp    -mean d_real + mean d_fake                 -mean d          Gulrajani 2017, eq. 3 without its penalty
+    hinge     mean max(0,1-d_real) + mean max(0,1+d_fake)  -mean d        Lim & Ye 2017
+    energy    mean d_real + mean max(0, margin-d_fake)   mean d           EBGAN, Zhao 2017, eq. 1 and 2
+    began     mean d_real - k mean d_fake                mean d           BEGAN, Berthelot 2017, section 3.4
+    ========  =========================================  ===============  ==========================================
+
+    Args:
+        logits: (n, ...) float32, bfloat16, float16 or float64.
+        mode: the row of the table.
+        side: "D" or "G".
+        n_real: how many of the n samples, the first ones, are real; the others are fake. D needs it (0 and n are
+            allowed: one-class batches; the missing half counts 0). G: 0, every sample is fake.
+        weight: factor of the loss.
+        margin: m of energy.
+        k: the balance of began's D, one float32 value on the device of the logits; no other mode takes it.
+        impl: "native" (the kernels), "ref" (plain PyTorch) or "auto" (the faster one).
+
+    Returns:
+        A `GanLoss`. Its loss can be differentiated once: a second derivative raises RuntimeError.
+
+    Raises:
+        ValueError: an argument does not fit the description above.
+    """
+    if mode not in MODES:
+        raise ValueError(f"gan_loss: mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if side not in SIDES:
+        raise ValueError(f"gan_loss: side must be 'D' or 'G', got {side!r}")
+    if not logits.is_floating_point() or logits.dim() == 0 or logits.numel() == 0:
+        raise ValueError(
+            f"gan_loss: logits must be floats of shape (n, ...) with n > 0, got {logits.dtype} {list(logits.shape)}"
+        )
+    n = logits.shape[0]
+    if side == "D" and n_real is None:
+        raise ValueError(f"gan_loss: side 'D' needs n_real, the number of real samples among the {n}")
+    n_real = n_real or 0
+    if not 0 <= n_real <= (n if side == "D" else 0):
+        expected = f"between 0 and the {n} samples of logits" if side == "D" else "0 for side 'G'"
+        raise ValueError(f"gan_loss: n_real must be {expected}, got {n_real}")
+    if (k is not None) != (mode == "began" and side == "D"):
+        raise ValueError(f"gan_loss: k belongs to mode 'began' of side 'D', got k={k} for {mode!r} of {side!r}")
+    if k is not None and (k.numel() != 1 or k.dtype != torch.float32 or k.device != logits.device or k.requires_grad):
+        raise ValueError("gan_loss: k must be one float32 value on the device of the logits, without a gradient")
+    if k is not None:
+        k = k.reshape(())
+    if _choose(logits, impl) == "ref":
+        return gan_loss_ref(logits, mode=mode, side=side, n_real=n_real, weight=weight, margin=margin, k=k)
+
+    if not logits.is_contiguous() and not (logits.dim() == 4 and logits.is_contiguous(memory_format=torch.channels_last)):
+        logits = logits.contiguous()
+    count, count_real = logits.numel(), n_real * (logits.numel() // n)
+    # float16 keeps the gradient of one logit, which is of the order of 1, and `unit` until the loss scaler's factor is
+    # known. A unit of 2 / the smaller half leaves the largest logits of lsgan within its range.
+    smaller = min(part for part in (count_real, count - count_real) if part > 0)
+    unit = 2.0 * (weight or 1.0) / smaller if logits.dtype == torch.float16 else 1.0
+    want_grad = torch.is_grad_enabled() and logits.requires_grad
+    loss, stats, _ = torch.ops.pygan.gan_loss(
+        logits, MODES.index(mode), SIDES.index(side), n_real, weight, margin, k, unit, want_grad
+    )
+    return GanLoss(loss, *stats.unbind())
+
+
+_compiled = _native.available() and hasattr(torch.ops.pygan, "gan_loss")
+
+
+def _choose(logits: Tensor, impl: str) -> str:
+    """"native" or "ref"."""
+    if impl in ("native", "ref"):
+        return impl
+    if impl != "auto":
+        raise ValueError(f"gan_loss: impl must be 'auto', 'native' or 'ref', got {impl!r}")
+    if logits.is_cuda:
+        if not _native.has_cuda_kernels():
+            errors.say_once("gan_loss runs in plain PyTorch (slower): no CUDA kernels; `pygan doctor` says why")
+            return "ref"
+        if logits.dtype == torch.float64:
+            errors.say_once("gan_loss runs in plain PyTorch (slower): its CUDA kernel has no float64")
+            return "ref"
+        return "native"
+    return "native" if _compiled and logits.dtype != torch.float16 and logits.device.type == "cpu" else "ref"
+
+
+def _fake(logits, mode, side, n_real, weight, margin, k, unit, want_grad):
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    grad = torch.empty_like(logits) if want_grad else logits.new_empty(0)
+    return logits.new_empty((), dtype=dtype), logits.new_empty(4, dtype=dtype), grad
+
+
+def _setup_context(ctx, inputs, output):
+    _, stats, grad = output
+    ctx.mark_non_differentiable(stats, grad)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(grad)
+    ctx.unit, ctx.want_grad = inputs[7], inputs[8]
+
+
+def _backward(ctx, seed, _stats, _grad):
+    if seed is None:
+        return (None,) * 9
+    if not ctx.want_grad:
+        raise RuntimeError("gan_loss: the forward was told want_grad=False, so there is no gradient to return")
+    if torch.is_grad_enabled():
+        raise RuntimeError("gan_loss has no second derivative (create_graph=True); use impl='ref', which has one")
+    (grad,) = ctx.saved_tensors
+    if not may_overwrite(grad):
+        grad = grad.clone()
+    torch.ops.pygan.gan_loss_backward_(grad, seed, ctx.unit)
+    return (grad, *(None,) * 8)
+
+
+if _compiled:
+    torch.library.register_fake("pygan::gan_loss", _fake)
+    torch.library.register_fake("pygan::gan_loss_backward_", lambda grad, seed, unit: None)
+    torch.library.register_autograd("pygan::gan_loss", _backward, setup_context=_setup_context)

@@ -1,0 +1,51 @@
+"""From tensors to pictures that people look at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+_GAP, _CAPTION = 4, 18  # pixels between pictures, height of the line of captions
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """(n, c, h, w) in [-1, 1] -> uint8 (n, h, w, c); values outside are clipped."""
+    levels = images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255)
+    return levels.permute(0, 2, 3, 1).cpu().numpy().astype(np.uint8)
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """uint8 (h, w, c) with 1 or 3 channels -> a Pillow image."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def grid(columns: Mapping[str, Tensor], zoom_to: int = 96) -> Image.Image:
+    """One row per item, one captioned column per name: nobody has to ask which ones are real.
+
+    columns: {"input": (n, c, h, w), ...} in [-1, 1], c of 1 or 3. Small pictures are enlarged by a whole factor until
+    they are at least `zoom_to` pixels high.
+    """
+    pixels = {name: to_uint8(images) for name, images in columns.items()}
+    rows, height, width = next(iter(pixels.values())).shape[:3]
+    zoom = max(1, zoom_to // height)
+    cell_w, cell_h = width * zoom + _GAP, height * zoom + _GAP
+    sheet = Image.new("RGB", (cell_w * len(pixels) + _GAP, cell_h * rows + _GAP + _CAPTION), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for column, (name, images) in enumerate(pixels.items()):
+        left = _GAP + column * cell_w
+        draw.text((left + 2, 3), name, fill="black", font=font)
+        for row, image in enumerate(images):
+            picture = to_image(image).convert("RGB").resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
+            sheet.paste(picture, (left, _CAPTION + _GAP + row * cell_h))
+    return sheet
+
+
+def to_png(image: Image.Image) -> bytes:
+    """The image as a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,160 @@
+"""A recipe: every number that decides a run, with its unit. It is the command line, and it is saved with the run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from pygan.errors import UserError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    choices: Sequence[str] = (),
+    session: bool = False,  # noqa: A002
+) -> Any:
+    """A field of a recipe, and by that a flag.
+
+    help: what it decides; unit: of the number, shown beside the default; choices: the words allowed; session: True
+    for what does not change the numbers of a run (how often to save, for example), so that a resumed run may alter it.
+    """
+    metadata = {"help": help, "unit": unit, "choices": tuple(choices), "session": session}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    """What every GAN's recipe has. A GAN derives its own `Recipe` from this and may override defaults."""
+
+    data: str = option("", "folder with the training images; empty: the built-in procedural set")
+    data_images: int = option(400, "size of the built-in training set", unit="images")
+    holdout: float = option(0.1, "part of the images held out where the data has no val or test folder", unit="0..1")
+    skip_bad: bool = option(False, "leave damaged files out instead of stopping")
+    seed: int = option(0, "decides weights, order, crops, flips and dropout")
+
+    batch: int = option(1, "images per step", unit="images")
+    epochs: int = option(100, "passes at the full learning rate", unit="epochs")
+    decay_epochs: int = option(100, "passes while the learning rate falls", unit="epochs")
+    lr: float = option(2e-4, "learning rate of Adam")
+    beta1: float = option(0.5, "Adam: decay of the first moment")
+    beta2: float = option(0.999, "Adam: decay of the second moment")
+    weight_decay: float = option(0.0, "Adam: L2 term added to the gradient")
+    schedule: str = option(
+        "linear", "learning rate over the epochs", choices=("linear", "const", "linear_jy_old", "linear_torch7")
+    )
+    ema_half_life_images: float = option(0.0, "averages the generator's weights; 0: off", unit="images")
+
+    amp: bool = option(False, "mixed precision where the hardware gains from it")
+    amp_dtype: str = option("bf16", "type of mixed precision", choices=("bf16", "fp16"))
+    deterministic: bool = option(False, "bit-identical reruns on a GPU too (slower); on a CPU they always are")
+
+    feed: str = option("auto", "where batches come from", choices=("auto", "resident", "dali", "pillow"), session=True)
+    graph: str = option("auto", "the whole step as one CUDA graph", choices=("auto", "off"), session=True)
+    tensorboard: bool = option(True, "write TensorBoard events", session=True)
+    max_minutes: float = option(0.0, "stop, saved, after this time; 0: no limit", unit="minutes", session=True)
+    log_every_images: int = option(0, "a metrics row this often; 0: every 2 seconds", unit="images", session=True)
+    sample_every_images: int = option(2000, "a sample grid this often", unit="images", session=True)
+    checkpoint_every_images: int = option(5000, "a checkpoint this often", unit="images", session=True)
+    keep_every_images: int = option(0, "keep a checkpoint for good this often; 0: never", unit="images", session=True)
+    sample_images: int = option(8, "held-out items in a sample grid", unit="images", session=True)
+    eval_images: int = option(64, "held-out items measured at a checkpoint", unit="images", session=True)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, choices = getattr(self, field.name), field.metadata["choices"]
+            if choices and value not in choices:
+                raise UserError(f"{flag(field.name)} must be one of {', '.join(choices)}, got {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{flag(field.name)} must be a finite number, got {value}")
+        at_least = {
+            "batch": 1,
+            "epochs": 0,
+            "decay_epochs": 0,
+            "data_images": 2,
+            "seed": 0,
+            "lr": 0.0,
+            "max_minutes": 0,
+        }
+        at_least |= {"log_every_images": 0, "sample_every_images": 1, "checkpoint_every_images": 1, "sample_images": 1}
+        at_least |= {"keep_every_images": 0, "eval_images": 1, "weight_decay": 0.0, "ema_half_life_images": 0.0}
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise UserError(f"{flag(name)} must be at least {least}, got {getattr(self, name)}")
+        for name in ("beta1", "beta2", "holdout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{flag(name)} must be in [0, 1), got {getattr(self, name)}")
+        if self.epochs + self.decay_epochs < 1:
+            raise UserError("--epochs and --decay-epochs are both 0: there is nothing to train")
+
+
+def flag(name: str) -> str:
+    """`lambda_l1` -> `--lambda-l1`."""
+    return "--" + name.replace("_", "-")
+
+
+def add_flags(parser: argparse.ArgumentParser, recipe_type: type[BaseRecipe]) -> None:
+    """One flag per field. A flag that is not given does not appear in the namespace, so a preset can fill it."""
+    types = get_type_hints(recipe_type)
+    for field in fields(recipe_type):
+        text = field.metadata["help"] + _default_text(field)
+        common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+        if types[field.name] is bool:
+            parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
+        elif field.metadata["choices"]:
+            parser.add_argument(flag(field.name), choices=field.metadata["choices"], **common)
+        else:
+            kind = types[field.name]
+            metavar = {int: "N", float: "X", str: "TEXT"}[kind]
+            parser.add_argument(flag(field.name), type=kind, metavar=metavar, **common)
+
+
+def _default_text(field: dataclasses.Field) -> str:
+    default = {True: "on", False: "off", "": "none"}.get(field.default, field.default)
+    unit = field.metadata["unit"]
+    return f" (default: {default}{' ' + unit if unit else ''})"
+
+
+def make(recipe_type: type[BaseRecipe], presets: Mapping[str, Mapping[str, Any]], preset: str, given: Mapping) -> Any:
+    """The recipe of a preset with the given fields on top. Errors: UserError for an unknown preset."""
+    if preset not in presets:
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(presets)}{_meant(preset, presets)}")
+    return recipe_type(**{**presets[preset], **given})
+
+
+def _meant(word: str, words) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def to_dict(recipe: BaseRecipe) -> dict[str, Any]:
+    """Every field, in the order of the class: plain numbers, words and booleans."""
+    return dataclasses.asdict(recipe)
+
+
+def from_dict(recipe_type: type[BaseRecipe], values: Mapping[str, Any], where: str) -> Any:
+    """The recipe saved at `where`. Errors: UserError if it names a field that this version does not have."""
+    known = {field.name for field in fields(recipe_type)}
+    if unknown := sorted(set(values) - known):
+        raise UserError(f"{where} has the recipe field {unknown[0]!r}, which this version of pygan does not know")
+    return recipe_type(**values)
+
+
+def differences(saved: BaseRecipe, given: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Fields whose given value is another than the saved one, as {name: (saved, given)}; session fields left out."""
+    session = session_fields(saved, given)
+    pairs = {name: (getattr(saved, name), value) for name, value in given.items() if name not in session}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def session_fields(recipe: BaseRecipe, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the given fields that a resumed run may alter."""
+    session = {field.name for field in fields(recipe) if field.metadata["session"]}
+    return {name: value for name, value in given.items() if name in session}

@@ -1,0 +1,109 @@
+"""The run directory: runs/<gan>/<name>/{recipe.json, metrics.jsonl, events*, samples/, checkpoints/}. It explains itself."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pygan.errors import UserError
+
+RECIPE, METRICS = "recipe.json", "metrics.jsonl"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file whole: written beside it, synced, renamed. Errors: OSError; the old file is untouched then."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with open(new, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+class RunDir:
+    """A run directory that this process alone writes into, from `open` to `close`.
+
+    The lock is the kernel's (flock): it goes with the process, however the process ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints, self.samples = path / "checkpoints", path / "samples"
+        self._lock: int | None = None
+
+    def open(self) -> RunDir:
+        """Create the directory if need be and take its lock. Errors: UserError (in use, not writable)."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"cannot write into {self.path} ({error.strerror}); choose another place with --run"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise UserError(
+                f"{self.path} is in use by another process; wait for it, or choose another --run"
+            ) from error
+        return self
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def facts(self) -> dict[str, Any] | None:
+        """{"gan", "preset", "recipe", ...} as saved, or None in a new directory. Errors: UserError if unreadable."""
+        return read_facts(self.path) if (self.path / RECIPE).exists() else None
+
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        write_atomic(self.path / RECIPE, (json.dumps(facts, indent=2) + "\n").encode())
+
+    def rewind_metrics(self, images_seen: int) -> None:
+        """Drop the rows after `images_seen`, and a row that was cut short: training is about to write them again."""
+        path = self.path / METRICS
+        if path.exists():
+            kept = [line for line, row in _rows(path) if row["images"] <= images_seen]
+            write_atomic(path, "".join(line + "\n" for line in kept).encode())
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        with open(self.path / METRICS, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What recipe.json of a run directory says. Errors: UserError if `path` is not a run directory."""
+    try:
+        facts = json.loads((path / RECIPE).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not a run directory: it has no {RECIPE}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path / RECIPE} cannot be read ({error})") from error
+    if not isinstance(facts, dict) or not {"gan", "recipe"} <= facts.keys():
+        raise UserError(f"{path / RECIPE} is not a recipe written by pygan")
+    return facts
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, oldest first; a row that was cut short is left out."""
+    return [row for _, row in _rows(path / METRICS)] if (path / METRICS).exists() else []
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and "images" in row:
+            yield line, row

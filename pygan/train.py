@@ -1,0 +1,350 @@
+"""The loop round a step: feed, graph, log, save, resume. Knows no model."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pygan import checkpoint, device, heldout, log, optim, pictures, resume
+from pygan import recipe as recipes
+from pygan.errors import Diverged, UserError
+from pygan.graph import GraphedStep
+from pygan.recipe import BaseRecipe
+from pygan.rundir import RECIPE, RunDir, write_atomic
+from pygan.state import State
+
+LOG_EVERY_S = 2.0  # reading the losses is the only wait for a GPU
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is asked of this call and is no part of the recipe."""
+
+    run: Path | None = None  # None: runs/<gan>/<preset>, going on with an unfinished one of the same recipe
+    resume: str = "auto"  # "auto" or "never"
+    device: str = "auto"
+    max_steps: int | None = None  # stop, saved, at this step of the run
+    dry_run: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)  # recipe fields named on the command line
+
+
+@dataclass
+class _Run:
+    """What the acts below share while a run is trained."""
+
+    gan: ModuleType
+    name: str
+    recipe: BaseRecipe
+    dir: RunDir
+    feed: Any
+    held_out: Any
+    state: State
+    dtype: torch.dtype
+    log: log.Log
+    best: float | None = None  # held-out L1 of checkpoints/best, grey levels
+
+    @property
+    def go_on(self) -> str:
+        return f"pygan train {self.name} --run {self.dir.path}"
+
+
+def train(gan: ModuleType, preset: str | None, session: Session) -> int:
+    """Train, or go on training. Returns the exit code: 0 when done, or when stopped with everything saved.
+
+    gan: a folder of `pygan.gans` (Recipe, PRESETS, resolve, build, batches, step, sample); preset: a row of its table,
+    None: "demo" on a CPU and "fast" on a GPU. Errors: UserError (the user's mistake, nothing lost), Diverged.
+    """
+    out, name = log.console(), gan.__name__.rpartition(".")[2]
+    where, place = device.choose(session.device), device.place()
+    if preset is None and not resume.is_run(session.run):
+        preset = "fast" if where.type == "cuda" else "demo"
+        out.print(f"no --preset given: taking '{preset}' for {device.describe(where)}", markup=False)
+    path, asked, saved = resume.choose(gan, name, preset, session.run, session.resume, session.given)
+    recipe = saved or asked
+    device.make_deterministic(where, recipe.deterministic)
+    dtype, note = device.precision(recipe, where)
+    if note:
+        out.print(note, markup=False)
+
+    with contextlib.ExitStack() as stack:
+        feed = stack.enter_context(gan.batches(recipe, "train", where, place.rank, place.world))
+        recipe = saved or gan.resolve(recipe, feed)
+        held_out = stack.enter_context(gan.batches(recipe, "held-out", where))
+        if session.dry_run:
+            _print_plan(out, gan, name, path, recipe, feed, held_out, where)
+            return 0
+        run_dir = stack.enter_context(contextlib.closing(RunDir(path).open()))
+        if saved is None:
+            resume.write_recipe(run_dir, {"gan": name, "preset": preset}, asked, recipe)
+        state = gan.build(recipe, where)
+        state.buffers["watch"] = torch.zeros(2, dtype=torch.int64, device=where)  # {steps, first step that diverged}
+        found = checkpoint.load_newest(run_dir.checkpoints, state)
+        _introduce(out, run_dir.path, recipe, feed, held_out, where, dtype, state, found)
+        if found is not None and found.facts["finished"]:
+            out.print(f"{path} is finished; to train anew choose another --run", markup=False)
+            return 0
+        rows = log.Log(
+            run_dir,
+            total_images=_total_images(recipe, feed),
+            images_seen=state.images_seen,
+            tensorboard=recipe.tensorboard,
+        )
+        stack.callback(rows.close)
+        best = found.facts["best"] if found is not None else None
+        run = _Run(gan, name, recipe, run_dir, feed, held_out, state, dtype, rows, best)
+        try:
+            return _loop(run, place.world, session)
+        except torch.OutOfMemoryError as error:
+            raise UserError(f"{device.describe(where)} is out of memory; lower --batch or --crop-size, or add --amp") from error
+
+
+def _total_images(recipe: BaseRecipe, feed: Any) -> int:
+    return (recipe.epochs + recipe.decay_epochs) * feed.n_items
+
+
+def _introduce(out, path, recipe, feed, held_out, where, dtype, state, found) -> None:
+    """Say what is about to happen: data, networks, device, and where from."""
+    counts = ", ".join(f"{k} {sum(p.numel() for p in net.parameters()):,}" for k, net in state.nets.items())
+    lines = [
+        f"data       {feed.describe()}; held out: {held_out.n_items}",
+        f"networks   {counts} parameters",
+        f"device     {device.describe(where)}, {str(dtype).removeprefix('torch.')}",
+        f"training   {_total_images(recipe, feed):,} images in batches of {recipe.batch}",
+        f"run        {path} (the whole recipe is in {RECIPE})",
+    ]
+    if found is not None:
+        lines.append(f"resuming   {found.folder} at {state.images_seen:,} images, step {state.steps:,}")
+    for line in lines:
+        out.print(line, markup=False)
+
+
+def _print_plan(out, gan, name, path, recipe, feed, held_out, where) -> None:
+    """What --dry-run shows. Nothing is written."""
+    for key, value in recipes.to_dict(recipe).items():
+        out.print(f"{key:26}{value}", markup=False)
+    _introduce(out, path, recipe, feed, held_out, where, torch.float32, gan.build(recipe, where), None)
+    out.print(f"dry run of {name}: nothing was written", markup=False)
+
+
+def _loop(run: _Run, world: int, session: Session) -> int:
+    """Steps until the end, a limit or a signal; rows, grids and checkpoints on the way."""
+    recipe, state, total = run.recipe, run.state, _total_images(run.recipe, run.feed)
+    per_step, began, step = recipe.batch * world, time.monotonic(), None
+    last_row = began
+    rates = {name: float(opt.param_groups[0]["lr"]) for name, opt in state.opts.items()}
+    with _signals() as stop:
+        while state.images_seen < total:
+            batch = run.feed.get(state.images_seen)
+            epoch = state.images_seen // run.feed.n_items + 1
+            factor = optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
+            for opt_name, opt in state.opts.items():
+                optim.set_lr_(opt, rates[opt_name] * factor)
+            step = step or _make_step(run, batch)
+            logs = step(batch)
+            before = state.images_seen
+            state.images_seen += per_step
+            state.steps += 1
+
+            over_time = recipe.max_minutes > 0 and time.monotonic() - began > 60 * recipe.max_minutes
+            over_steps = session.max_steps is not None and state.steps >= session.max_steps
+            last = state.images_seen >= total
+            if last or stop or over_time or over_steps or _row_due(recipe, before, state.images_seen, last_row):
+                last_row = time.monotonic()
+                _row(run, logs, batch, epoch, recipe.lr * factor)
+            try:
+                if last or _due(recipe.sample_every_images, before, state.images_seen):
+                    _sample(run)
+                if (
+                    last
+                    or stop
+                    or over_time
+                    or over_steps
+                    or _due(recipe.checkpoint_every_images, before, state.images_seen)
+                ):
+                    _save(run, finished=last, judge=not stop)
+                    if _due(recipe.keep_every_images, before, state.images_seen):
+                        checkpoint.keep(run.dir.checkpoints, f"images-{state.images_seen:09d}")
+            except OSError as error:
+                raise UserError(_cannot_write(run, error)) from error
+            if stop:
+                run.log.say(f"stopped by {stop[0]} and saved at {state.images_seen} images; go on with: {run.go_on}")
+                return 0
+            if (over_time or over_steps) and not last:
+                _conclude(run)
+                why = f"--max-minutes {recipe.max_minutes:g}" if over_time else f"--max-steps {session.max_steps}"
+                run.log.say(f"stopped by {why} and saved at {state.images_seen} images; go on with: {run.go_on}")
+                return 0
+    _conclude(run)
+    return 0
+
+
+def _make_step(run: _Run, batch: Any):
+    """One training step as a function of the batch: in the run's precision, watched, on a GPU as one CUDA graph."""
+    gan, recipe, state, where = run.gan, run.recipe, run.state, run.state.device
+
+    def step(batch: Any) -> dict[str, Tensor]:
+        # Inside a graph the cache of cast weights would outlive the capture, so it is off wherever graphs are.
+        with torch.autocast(
+            where.type, run.dtype, enabled=run.dtype != torch.float32, cache_enabled=where.type == "cpu"
+        ):
+            logs = gan.step(state, recipe, batch)
+        _watch(state.watch, logs)
+        return logs
+
+    if where.type != "cuda" or recipe.graph == "off":
+        return step
+    run.log.say("capturing the step as a CUDA graph")
+    return GraphedStep(step, state, batch)
+
+
+@torch.no_grad()
+def _watch(watch: Tensor, logs: Mapping[str, Tensor]) -> None:
+    """Count the step, and note the first one with a NaN or Inf in a loss. On the device: nobody waits."""
+    watch[0] += 1
+    bad = ~torch.stack([value.detach().float() for value in logs.values()]).isfinite().all()
+    watch[1] = torch.where(bad & (watch[1] == 0), watch[0], watch[1])
+
+
+def _due(every: int, before: int, now: int) -> bool:
+    """Has a multiple of `every` images been passed between two steps?"""
+    return every > 0 and before // every < now // every
+
+
+def _row_due(recipe: BaseRecipe, before: int, now: int, last_row: float) -> bool:
+    if recipe.log_every_images:
+        return _due(recipe.log_every_images, before, now)
+    return time.monotonic() - last_row >= LOG_EVERY_S
+
+
+def _row(run: _Run, logs: Mapping[str, Tensor], batch: Any, epoch: int, lr: float) -> None:
+    """Read the losses (the one wait), record them, and stop if one of them is no number. Errors: Diverged."""
+    names = list(logs)
+    values = torch.stack([logs[name].detach().float() for name in names]).tolist()
+    if first := int(run.state.watch[1]):
+        raise Diverged(_diverged(run, first, dict(zip(names, values, strict=True)), batch))
+    try:
+        run.log.row(
+            run.state.images_seen, run.state.steps, dict(zip(names, values, strict=True)), {"epoch": epoch, "lr": lr}
+        )
+    except OSError as error:
+        raise UserError(_cannot_write(run, error)) from error
+
+
+def _diverged(run: _Run, first: int, values: Mapping[str, float], batch: Any) -> str:
+    """What a user needs to know about a NaN: when, where, what is left, what people do."""
+    bad = ", ".join(name for name, value in values.items() if not np.isfinite(value)) or "a loss"
+    kept = checkpoint.find(run.dir.checkpoints)
+    left = f"{kept[0].folder} at {kept[0].images_seen} images is kept" if kept else "there is no checkpoint yet"
+    return (
+        f"{bad} became NaN or infinite at step {first}, first seen in {_first_bad_module(run, batch)}; {left}. "
+        "Start a new --run with a lower --lr, or without --amp"
+    )
+
+
+def _first_bad_module(run: _Run, batch: Any) -> str:
+    """Run the step once more and name the first module, in the order of the computation, whose output is no number."""
+    found: list[str] = []
+    hooks = []
+    for net_name, net in run.state.nets.items():
+        for module_name, module in net.named_modules():
+            path = f"{net_name}.{module_name}".rstrip(".")
+
+            def hook(_module: nn.Module, _inputs: Any, output: Any, path: str = path) -> None:
+                tensors = output if isinstance(output, tuple) else (output,)
+                if any(torch.is_tensor(t) and not t.isfinite().all() for t in tensors):
+                    found.append(path)
+
+            hooks.append(module.register_forward_hook(hook))
+    run.gan.step(run.state, run.recipe, batch)
+    for handle in hooks:
+        handle.remove()
+    return f"module {found[0]}" if found else "the loss itself"
+
+
+def _sample(run: _Run) -> None:
+    """A grid of fixed held-out items: a file and a TensorBoard picture. Errors: OSError."""
+    columns: dict[str, list[Tensor]] = {}
+    for batch in heldout.batches(run.held_out, run.recipe.sample_images):
+        for name, images in run.gan.sample(run.state, run.recipe, batch).items():
+            columns.setdefault(name, []).append(images)
+    sheet = pictures.grid({name: torch.cat(parts) for name, parts in columns.items()})
+    run.dir.samples.mkdir(exist_ok=True)
+    write_atomic(run.dir.samples / f"images-{run.state.images_seen:09d}.png", pictures.to_png(sheet))
+    run.log.picture("samples", np.asarray(sheet), run.state.images_seen)
+
+
+def _scores(run: _Run, most: int) -> heldout.Scores:
+    return heldout.score(lambda batch: run.gan.sample(run.state, run.recipe, batch)["output"], run.held_out, most)
+
+
+def _save(run: _Run, *, finished: bool, judge: bool) -> None:
+    """Write `last`, and `best` if the held-out L1 has never been lower. Errors: OSError, Diverged.
+
+    judge: measure first. A signal waits for nobody, so then the checkpoint is written without.
+    """
+    better = False
+    if judge:
+        l1 = _scores(run, run.recipe.eval_images)["l1"]
+        if better := run.best is None or l1 < run.best:
+            run.best = l1
+    run.log.flush()
+    extra = {"finished": finished, "best": run.best}
+    checkpoint.save(run.dir.checkpoints, run.state, {"gan": run.name, "recipe": recipes.to_dict(run.recipe)}, extra)
+    if better:
+        checkpoint.keep(run.dir.checkpoints, "best")
+
+
+def _conclude(run: _Run) -> None:
+    """The final table, and where everything lies."""
+    most = min(run.held_out.n_items, 500)
+    table = {f"{run.name} (this run)": _scores(run, most), **heldout.baselines(run.feed, run.held_out, most)}
+    run.log.close()
+    run.log.out.print(log.scores_table(f"{most} held-out pairs", table))
+    grid = max(run.dir.samples.glob("images-*.png"), default=None)
+    for what, where in {
+        "samples": grid,
+        "weights": run.dir.checkpoints / "last" / "G.safetensors",
+        "best by held-out L1": run.dir.checkpoints / "best" / "G.safetensors",
+        "metrics": run.dir.path / "metrics.jsonl",
+        "use it": f"pygan translate {run.dir.path} PICTURE... -o DIR",
+    }.items():
+        run.log.say(f"{what:20} {where}")
+
+
+def _cannot_write(run: _Run, error: OSError) -> str:
+    kept = checkpoint.find(run.dir.checkpoints)
+    left = f"{kept[0].folder} at {kept[0].images_seen} images is intact" if kept else "no checkpoint was written yet"
+    reason = error.strerror or str(error)
+    return f"cannot write into {run.dir.path} ({reason}); {left}. Make room, then go on with: {run.go_on}"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[str]]:
+    """A list that holds the name of SIGINT or SIGTERM once one has come. A second one stops at once, unsaved."""
+    came: list[str] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():  # a library user's thread: no signals there
+        yield came
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,144 @@
+"""Builds and runs programs of the host emulator (cuda_host.h): `python tests/emulator/emulate.py [--quick] <op> ...`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CSRC = HERE.parents[1] / "csrc"
+SCHEDULES = (0, 1, 2, 3)
+# ThreadSanitizer sees a race in any order of the threads; a random one also interleaves the blocks.
+RACE_SCHEDULE = 2
+TIMEOUT_S = 120
+
+BASE = ("-std=c++20", "-g", "-DPYGAN_HOST_EMULATOR", f"-I{CSRC}", f"-I{HERE}", "-Wall", "-Wno-unknown-pragmas")
+SANITIZERS = {
+    "address": (
+        "-O1",
+        "-fsanitize=address,alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero",
+        "-fno-sanitize-recover=all",
+    ),
+    "thread": ("-O1", "-fsanitize=thread"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    stdout: str
+    stderr: str
+
+
+def why_not() -> str:
+    """Why the emulator cannot run here, or an empty string."""
+    if compiler() is None:
+        return "no g++ on this machine"
+    if platform.machine() != "x86_64" or sys.platform != "linux":
+        return "the emulator switches fibers with x86-64 Linux instructions"
+    return ""
+
+
+def compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+@functools.cache
+def fingerprint() -> str:
+    """A hash of everything a program may include, and of the compiler."""
+    digest = hashlib.sha256(repr((BASE, SANITIZERS)).encode())
+    digest.update(subprocess.run([compiler(), "--version"], capture_output=True, check=True).stdout)
+    sources = [p for folder in (CSRC, HERE) for p in folder.rglob("*") if p.suffix in {".h", ".cu", ".cpp"}]
+    for path in sorted(p for p in sources if not p.name.startswith("test_")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def compile_once(source: Path, output: Path, flags: tuple[str, ...]) -> None:
+    if output.exists():
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_suffix(f".{os.getpid()}")  # several processes may build at once
+    command = [compiler(), *BASE, *flags, str(source), "-o", str(unfinished)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise RuntimeError(f"{source.name} does not compile:\n{run.stderr}")
+    unfinished.replace(output)
+
+
+def build(source: Path, sanitizer: str) -> Path:
+    """The program of one source under one sanitizer, compiled unless an equal one already was."""
+    folder = Path(os.environ.get("PYGAN_EMULATOR_BUILD", Path(tempfile.gettempdir()) / f"pygan-emulator-{os.getuid()}"))
+    host_source = HERE / "cuda_host.cpp"
+    host_hash = hashlib.sha256(host_source.read_bytes() + (HERE / "cuda_host.h").read_bytes()).hexdigest()[:16]
+    host = folder / f"cuda_host-{host_hash}.o"
+    compile_once(host_source, host, ("-O2", "-c"))  # without a sanitizer: see the file
+    digest = hashlib.sha256(source.read_bytes() + fingerprint().encode()).hexdigest()[:16]
+    program = folder / f"{source.stem}-{sanitizer}-{digest}"
+    compile_once(source, program, (*SANITIZERS[sanitizer], str(host)))
+    return program
+
+
+def execute(program: Path, schedule: int, *arguments: str) -> Result:
+    environment = {
+        **os.environ,
+        "PYGAN_EMULATOR_SCHEDULE": str(schedule),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "TSAN_OPTIONS": "report_thread_leaks=0 halt_on_error=1",
+    }
+    command = [str(program), *arguments]
+    run = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", env=environment, timeout=TIMEOUT_S
+    )
+    return Result(run.returncode, run.stdout, run.stderr)
+
+
+def problems(source: Path, quick: bool = False) -> list[str]:
+    """What is wrong with a test program: one entry per failed run, empty if all is well."""
+    found = []
+    program = build(source, "address")
+    first = None
+    for schedule in SCHEDULES[:1] if quick else SCHEDULES:
+        result = execute(program, schedule)
+        first = first or result
+        if result.status != 0:
+            found.append(f"schedule {schedule}: exit status {result.status}\n{result.stdout}{result.stderr}")
+        elif result.stdout != first.stdout:
+            found.append(f"schedule {schedule} prints otherwise than schedule 0:\n{first.stdout}---\n{result.stdout}")
+    if not quick:
+        result = execute(build(source, "thread"), RACE_SCHEDULE)
+        if result.status != 0:
+            found.append(f"ThreadSanitizer: exit status {result.status}\n{result.stdout}{result.stderr}")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ops", nargs="+", help="names of ops, or paths of test programs")
+    parser.add_argument("--quick", action="store_true", help="AddressSanitizer and schedule 0 alone")
+    arguments = parser.parse_args()
+    if why_not():
+        print(why_not())
+        return 1
+    failed = 0
+    for op in arguments.ops:
+        source = Path(op) if op.endswith((".cpp", ".cu")) else HERE / f"test_{op}.cpp"
+        found = problems(source, arguments.quick)
+        if not found:
+            print(execute(build(source, "address"), 0).stdout, end="")
+        print(f"{source.name}: " + ("ok" if not found else "\n".join(found)))
+        failed += bool(found)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
