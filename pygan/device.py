@@ -28,7 +28,7 @@ def place() -> Place:
 
 
 def choose(name: str) -> torch.device:
-    """ "auto", "cpu" or "cuda" as a device. Errors: UserError if a GPU is asked for and torch cannot use one."""
+    """A device by its name: auto, cpu or cuda. Errors: UserError if a GPU is asked for and torch cannot use one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
@@ -38,7 +38,7 @@ def choose(name: str) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """ "CPU, 2 threads" or "NVIDIA H200"."""
+    """What a user calls the device: "CPU, 2 threads", or the name of the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() != 1 else ''}"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from pygan.data import transforms
 
 _GAP, _CAPTION = 4, 18  # pixels between pictures, height of the line of captions
 
@@ -21,6 +24,26 @@ def to_uint8(images: Tensor) -> np.ndarray:
 def to_image(pixels: np.ndarray) -> Image.Image:
     """uint8 (h, w, c) with 1 or 3 channels -> a Pillow image."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def as_rgb(images: Tensor, beside: Tensor | None = None) -> Tensor:
+    """Any network's images as (n, 1 or 3, h, w) in [-1, 1] for people.
+
+    Two channels are a and b of Lab, whose lightness is `beside`, the one-channel input; more than three are label
+    planes, shown by their index.
+    """
+    channels = images.shape[1]
+    if channels == 2 and beside is not None:
+        return transforms.lab_to_rgb(beside.to(images.device), images)
+    if channels > 3:
+        return images.argmax(1, keepdim=True).float().div(channels - 1).mul(2).sub(1)
+    return images
+
+
+def columns(batch: Any, output: Tensor) -> dict[str, Tensor]:
+    """The columns of a grid: what went in, what came out, what was wanted."""
+    A, B = batch.A.cpu(), batch.B.cpu()
+    return {"input": as_rgb(A, B), "output": as_rgb(output.cpu(), A), "target": as_rgb(B, A)}
 
 
 def grid(columns: Mapping[str, Tensor], zoom_to: int = 96) -> Image.Image:

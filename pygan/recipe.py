@@ -15,11 +15,11 @@ from pygan.errors import UserError
 
 def option(
     default: Any,
-    help: str,
+    help: str,  # noqa: A002
     *,
     unit: str = "",
     choices: Sequence[str] = (),
-    session: bool = False,  # noqa: A002
+    session: bool = False,
 ) -> Any:
     """A field of a recipe, and by that a flag.
 

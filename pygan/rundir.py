@@ -1,4 +1,4 @@
-"""The run directory: runs/<gan>/<name>/{recipe.json, metrics.jsonl, events*, samples/, checkpoints/}. It explains itself."""
+"""A run directory explains itself: recipe.json, metrics.jsonl, events*, samples/, checkpoints/."""
 
 from __future__ import annotations
 

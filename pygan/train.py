@@ -62,8 +62,8 @@ class _Run:
 def train(gan: ModuleType, preset: str | None, session: Session) -> int:
     """Train, or go on training. Returns the exit code: 0 when done, or when stopped with everything saved.
 
-    gan: a folder of `pygan.gans` (Recipe, PRESETS, resolve, build, batches, step, sample); preset: a row of its table,
-    None: "demo" on a CPU and "fast" on a GPU. Errors: UserError (the user's mistake, nothing lost), Diverged.
+    gan: a folder of `pygan.gans` (Recipe, PRESETS, resolve, build, batches, step, sample, generator); preset: a row of
+    its table, None: "demo" on a CPU and "fast" on a GPU. Errors: UserError (nothing is lost), Diverged.
     """
     out, name = log.console(), gan.__name__.rpartition(".")[2]
     where, place = device.choose(session.device), device.place()
@@ -79,7 +79,7 @@ def train(gan: ModuleType, preset: str | None, session: Session) -> int:
 
     with contextlib.ExitStack() as stack:
         feed = stack.enter_context(gan.batches(recipe, "train", where, place.rank, place.world))
-        recipe = saved or gan.resolve(recipe, feed)
+        recipe = saved or gan.resolve(recipe, feed.source.channels, feed.source.natural_direction)
         held_out = stack.enter_context(gan.batches(recipe, "held-out", where))
         if session.dry_run:
             _print_plan(out, gan, name, path, recipe, feed, held_out, where)
@@ -106,7 +106,8 @@ def train(gan: ModuleType, preset: str | None, session: Session) -> int:
         try:
             return _loop(run, place.world, session)
         except torch.OutOfMemoryError as error:
-            raise UserError(f"{device.describe(where)} is out of memory; lower --batch or --crop-size, or add --amp") from error
+            what = device.describe(where)
+            raise UserError(f"{what} is out of memory; lower --batch or --crop-size, or add --amp") from error
 
 
 def _total_images(recipe: BaseRecipe, feed: Any) -> int:
@@ -274,18 +275,22 @@ def _first_bad_module(run: _Run, batch: Any) -> str:
 
 def _sample(run: _Run) -> None:
     """A grid of fixed held-out items: a file and a TensorBoard picture. Errors: OSError."""
-    columns: dict[str, list[Tensor]] = {}
-    for batch in heldout.batches(run.held_out, run.recipe.sample_images):
-        for name, images in run.gan.sample(run.state, run.recipe, batch).items():
-            columns.setdefault(name, []).append(images)
-    sheet = pictures.grid({name: torch.cat(parts) for name, parts in columns.items()})
+    batches = heldout.batches(run.held_out, run.recipe.sample_images)
+    parts = [pictures.columns(batch, _predict(run, batch)) for batch in batches]
+    sheet = pictures.grid({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
     run.dir.samples.mkdir(exist_ok=True)
     write_atomic(run.dir.samples / f"images-{run.state.images_seen:09d}.png", pictures.to_png(sheet))
     run.log.picture("samples", np.asarray(sheet), run.state.images_seen)
 
 
+def _predict(run: _Run, batch: Any) -> Tensor:
+    """The generator's images (those of its average if it keeps one) of a held-out batch, in full precision."""
+    averaged = run.state.ema_G
+    return run.gan.sample(run.state.G if averaged is None else averaged, run.recipe, batch.A)
+
+
 def _scores(run: _Run, most: int) -> heldout.Scores:
-    return heldout.score(lambda batch: run.gan.sample(run.state, run.recipe, batch)["output"], run.held_out, most)
+    return heldout.score(lambda batch: _predict(run, batch), run.held_out, most)
 
 
 def _save(run: _Run, *, finished: bool, judge: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "pygan"
 FLOOR = {"__main__": 5, "gans": 3, "ops": 1, "errors": 0, "version": 0, "__init__": 0}
-FLOOR |= dict.fromkeys(("train", "resume", "graph", "translate", "sample", "doctor", "heldout", "log"), 4)
+FLOOR |= dict.fromkeys(("train", "resume", "graph", "translate", "sample", "doctor", "heldout", "log", "use"), 4)
 FLOOR |= dict.fromkeys(
     ("data", "recipe", "state", "checkpoint", "rundir", "device", "pictures", "losses", "optim", "nn", "metrics"), 2
 )

@@ -12,7 +12,7 @@
 #include <cuda_runtime.h>
 #define PYGAN_GLOBAL __global__
 // PYGAN_SHARED(tile, float[32][33]): a __shared__ variable, its name first (the type may hold commas).
-#define PYGAN_SHARED(name, ...) __shared__ ::pygan::SharedType<__VA_ARGS__> name
+#define PYGAN_SHARED(name, ...) __shared__ pygan::SharedType<__VA_ARGS__> name
 // PYGAN_DYNAMIC_SHARED(buffer, float): a pointer to the launch's dynamic shared memory, aligned to 16 bytes.
 #define PYGAN_DYNAMIC_SHARED(name, ...)                                 \
   extern __shared__ __align__(16) unsigned char pygan_dynamic_shared[]; \

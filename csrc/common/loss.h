@@ -33,15 +33,6 @@ inline void check_flat(const char* op, const char* name, const Tensor& t) {
                   " with gaps or another order of dimensions");
 }
 
-// The dtype of `t`, or an error that names it. float16 has no CPU twin and float64 no CUDA kernel.
-inline Dtype supported_dtype(const char* op, const char* name, const Tensor& t) {
-  const Dtype dtype = dtype_of(op, name, t);
-  STD_TORCH_CHECK(dtype != (t.is_cuda() ? Dtype::kFloat64 : Dtype::kFloat16), op, ": ", name,
-                  t.is_cuda() ? " must be float32, bfloat16 or float16 on CUDA"
-                              : " must be float32, bfloat16 or float64 on the CPU");
-  return dtype;
-}
-
 // Sums over `count` items: add(begin, end, sums) adds the items of one chunk to `sums`. The chunks do not depend on the
 // number of threads and are added up in their order, so neither does the result.
 template <size_t N, class Add>

@@ -38,4 +38,13 @@ inline Dtype dtype_of(const char* op, const char* name, const Tensor& t) {
   }
 }
 
+// The dtype of `t`, or an error that names it. float16 has no CPU twin and float64 no CUDA kernel.
+inline Dtype supported_dtype(const char* op, const char* name, const Tensor& t) {
+  const Dtype dtype = dtype_of(op, name, t);
+  STD_TORCH_CHECK(dtype != (t.is_cuda() ? Dtype::kFloat64 : Dtype::kFloat16), op, ": ", name,
+                  t.is_cuda() ? " must be float32, bfloat16 or float16 on CUDA"
+                              : " must be float32, bfloat16 or float64 on the CPU");
+  return dtype;
+}
+
 }  // namespace pygan

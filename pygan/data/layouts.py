@@ -67,12 +67,12 @@ def find_layout(root: Path, *, plain: bool, skip_unpaired: bool = False) -> Layo
         raise UserError(f"no pictures in {root}; understood are {KNOWN}")
     if plain:
         return _single(root, "plain")
-    found = [layout for layout in (_cmp(root), _two_folders(root, skip_unpaired), _side_by_side(root)) if layout]
+    found = [layout for layout in (_cmp(root), _two_folders(root, skip_unpaired)) if layout]
+    if not found or (root / "train").is_dir():
+        found.append(_single(root, "side by side"))
     if len(found) > 1:
         kinds = " and ".join(layout.kind for layout in found)
         raise UserError(f"{root} looks like {kinds} at once: give --data the one folder that is meant")
-    if not found:
-        raise UserError(f"{root} has pictures, but not where they are looked for; understood are {KNOWN}")
     return found[0]
 
 
@@ -116,14 +116,6 @@ def _single(root: Path, kind: str) -> Layout:
         notes.append(f"{rest} pictures elsewhere in it not used")
     held_out = _items(root / filled[0], f"{filled[0]}/") if filled else None
     return Layout(root, kind, train, held_out, filled[0] if filled else "", natural, label_side, tuple(notes))
-
-
-def _side_by_side(root: Path) -> Layout | None:
-    own = any(len(path.relative_to(root).parts) == 1 for path in list_images(root))
-    special = any((root / name).is_dir() for name in ("A", "B", "trainA", "trainB", "base"))
-    if (root / "train").is_dir() or not special or (own and _cmp(root) is None):
-        return _single(root, "side by side") if _cmp(root) is None else None
-    return None
 
 
 def _marked(root: Path) -> tuple[str, str]:

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
+
+from pygan.data import transforms
+from pygan.data.facades import PALETTE, facade
+from pygan.data.images import halves, load, open_upright, resize
+from pygan.data.index import Entry
+from pygan.data.layouts import Item
+from pygan.errors import UserError
+
+N_CLASSES = len(PALETTE) - 1
+"""Facade classes: a label side with this many channels is one-hot, 255 (that is 1.0) in the plane of its class."""
 
 
 class PairSource(ABC):
@@ -54,3 +66,170 @@ class PairSource(ABC):
     def file_modes(self) -> frozenset[tuple[str, str]]:
         """What lies on disk: (Pillow format, Pillow mode) of every file, e.g. ("JPEG", "RGB"); empty without files."""
         return frozenset()
+
+
+class FilePairs(PairSource):
+    """Pairs read from files, one or two per pair. Decodes at every call: keeping pixels is the feeds' business."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        entries: dict[Path, Entry],
+        *,
+        load_size: int,
+        channels: tuple[int, int],
+        filters: tuple[str, str],
+        natural_direction: str,
+        description: str,
+    ) -> None:
+        self.items = list(items)
+        self.load_size, self.channels, self.filters = load_size, channels, filters
+        self.natural_direction = natural_direction
+        self._modes = frozenset(_kind_on_disk(entries[file]) for item in self.items for file in item.files)
+        self._description = description
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def names(self) -> list[str]:
+        return [item.name for item in self.items]
+
+    def describe(self) -> str:
+        return self._description
+
+    def file_modes(self) -> frozenset[tuple[str, str]]:
+        return self._modes
+
+    def _load(self, file: Path, side: int) -> np.ndarray:
+        return resize(load(file, self.channels[side]), self.load_size, self.filters[side])
+
+
+class SideBySide(FilePairs):
+    """A is the left half of each picture, B the right. The halves are cut before they are resized."""
+
+    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        (file,) = self.items[i].files
+        wide = load(file, max(self.channels))
+        A, B = (
+            resize(half if max(self.channels) == n else half.convert("L"), self.load_size, name)
+            for half, n, name in zip(halves(wide), self.channels, self.filters, strict=True)
+        )
+        return A, B
+
+    def paths(self, i: int) -> tuple[Path, ...]:
+        return self.items[i].files
+
+
+class TwoFolders(FilePairs):
+    """A and B are files of the same name in two folders; their sizes may differ."""
+
+    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        a, b = self.items[i].files
+        return self._load(a, 0), self._load(b, 1)
+
+    def paths(self, i: int) -> tuple[Path, ...]:
+        return self.items[i].files
+
+
+class CmpFacades(FilePairs):
+    """The CMP facades: A is the photo, B the label picture, drawn in the CMP colours or one-hot (12 channels)."""
+
+    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        photo, labels = self.items[i].files
+        ids = resize(Image.fromarray(_class_ids(labels)), self.load_size, "nearest")[:, :, 0]
+        return self._load(photo, 0), draw_labels(ids, self.channels[1])
+
+
+class Transformed(FilePairs):
+    """One picture gives both: B is the picture, A is made from it after the resize."""
+
+    def __init__(self, items: Sequence[Item], entries: dict[Path, Entry], *, transform: str, **how) -> None:
+        super().__init__(items, entries, **how)
+        self.transform = transform
+        self.mask_centre = transform == "mask"
+
+    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        (file,) = self.items[i].files
+        return transform_pair(resize(load(file, 3), self.load_size, self.filters[1]), self.transform, self.channels)
+
+
+class BuiltInFacades(PairSource):
+    """Houses drawn at load size, straight into memory: A is the photo, B the labels in CMP colours or one-hot."""
+
+    filters = ("bicubic", "nearest")
+    natural_direction = "BtoA"
+
+    def __init__(
+        self, seed: int, indices: Sequence[int], *, load_size: int, channels: tuple[int, int], description: str
+    ) -> None:
+        self.seed, self.indices = seed, list(indices)
+        self.load_size, self.channels = load_size, channels
+        self._description = description
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def names(self) -> list[str]:
+        return [facade_name(index) for index in self.indices]
+
+    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        photo, ids = facade(self.seed, self.indices[i], self.load_size)
+        return transforms.with_channels(photo, self.channels[0]), draw_labels(ids, self.channels[1])
+
+    def describe(self) -> str:
+        return self._description
+
+
+class BuiltInTransformed(PairSource):
+    """The photos of the built-in houses as one folder of pictures for an input transform."""
+
+    filters = ("bicubic", "bicubic")
+
+    def __init__(self, houses: BuiltInFacades, transform: str, channels: tuple[int, int]) -> None:
+        self._houses, self.transform, self.channels = houses, transform, channels
+        self.load_size = houses.load_size
+        self.mask_centre = transform == "mask"
+
+    def __len__(self) -> int:
+        return len(self._houses)
+
+    def names(self) -> list[str]:
+        return self._houses.names()
+
+    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        return transform_pair(self._houses.pair(i)[0], self.transform, self.channels)
+
+    def describe(self) -> str:
+        return self._houses.describe()
+
+
+def facade_name(index: int) -> str:
+    """Name of the built-in house `index`, in memory and on disk."""
+    return f"facade_{index:05d}"
+
+
+def draw_labels(ids: np.ndarray, channels: int) -> np.ndarray:
+    """uint8 (h, w) class indices 1..12 -> uint8 (h, w, channels): CMP colours (3), their grey (1) or one-hot (12)."""
+    if channels == N_CLASSES:
+        return (ids[:, :, None] == np.arange(1, N_CLASSES + 1, dtype=np.uint8)).astype(np.uint8) * np.uint8(255)
+    return transforms.with_channels(PALETTE[ids], channels)
+
+
+def transform_pair(rgb: np.ndarray, transform: str, channels: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(A, B) of one uint8 (h, w, 3) picture with these numbers of channels."""
+    A, B = transforms.split(rgb, transform)
+    if transform == "lab":
+        return A, B
+    return transforms.with_channels(A, channels[0]), transforms.with_channels(B, channels[1])
+
+
+def _class_ids(path: Path) -> np.ndarray:
+    """uint8 (h, w): the stored values of a label picture (palette indices, or grey levels)."""
+    image = open_upright(path)
+    if image.mode not in ("P", "L"):
+        raise UserError(f"{path} is a label picture of the CMP facades but stores {image.mode}, not palette indices")
+    return np.asarray(image)
+
+
+def _kind_on_disk(entry: Entry) -> tuple[str, str]:
+    return entry.format, entry.mode + (" transparent" if entry.transparent else "")

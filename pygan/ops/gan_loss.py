@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pygan import errors
-from pygan.ops import _native
 from pygan.ops._autograd import may_overwrite
+from pygan.ops._impl import choose, compiled
 
 # In the order of GanMode and GanSide in gan_loss.h.
 MODES = ("vanilla", "lsgan", "softplus", "wgangp", "hinge", "energy", "began")
@@ -140,7 +139,7 @@ def gan_loss(
         raise ValueError("gan_loss: k must be one float32 value on the device of the logits, without a gradient")
     if k is not None:
         k = k.reshape(())
-    if _choose(logits, impl) == "ref":
+    if choose("gan_loss", logits, impl) == "ref":
         return gan_loss_ref(logits, mode=mode, side=side, n_real=n_real, weight=weight, margin=margin, k=k)
 
     if not logits.is_contiguous() and not (logits.dim() == 4 and logits.is_contiguous(memory_format=torch.channels_last)):
@@ -155,27 +154,6 @@ def gan_loss(
         logits, MODES.index(mode), SIDES.index(side), n_real, weight, margin, k, unit, want_grad
     )
     return GanLoss(loss, *stats.unbind())
-
-
-_compiled = _native.available() and hasattr(torch.ops.pygan, "gan_loss")
-
-
-def _choose(logits: Tensor, impl: str) -> str:
-    """"native" or "ref"."""
-    if impl in ("native", "ref"):
-        return impl
-    if impl != "auto":
-        raise ValueError(f"gan_loss: impl must be 'auto', 'native' or 'ref', got {impl!r}")
-    if logits.is_cuda:
-        if not _native.has_cuda_kernels():
-            errors.say_once("gan_loss runs in plain PyTorch (slower): no CUDA kernels; `pygan doctor` says why")
-            return "ref"
-        if logits.dtype == torch.float64:
-            errors.say_once("gan_loss runs in plain PyTorch (slower): its CUDA kernel has no float64")
-            return "ref"
-        return "native"
-    return "native" if _compiled and logits.dtype != torch.float16 and logits.device.type == "cpu" else "ref"
-
 
 def _fake(logits, mode, side, n_real, weight, margin, k, unit, want_grad):
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
@@ -205,7 +183,7 @@ def _backward(ctx, seed, _stats, _grad):
     return (grad, *(None,) * 8)
 
 
-if _compiled:
+if compiled("gan_loss"):
     torch.library.register_fake("pygan::gan_loss", _fake)
     torch.library.register_fake("pygan::gan_loss_backward_", lambda grad, seed, unit: None)
     torch.library.register_autograd("pygan::gan_loss", _backward, setup_context=_setup_context)

@@ -1,5 +1,5 @@
-// The scheduler of the host emulator (see cuda_host.h). Compile it without sanitizer flags: it tells the sanitizers about
-// fibers and barriers itself, and its own bookkeeping must not look like device memory to them.
+// The scheduler of the host emulator (see cuda_host.h). Compile it without sanitizer flags: it tells the sanitizers
+// about fibers and barriers itself, and its own bookkeeping must not look like device memory to them.
 #include "cuda_host.h"
 
 #include <sys/mman.h>
@@ -62,7 +62,7 @@ namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;  // of address space; only touched pages cost memory
 constexpr std::size_t kGuardBytes = 4096;
-constexpr std::size_t kSharedVariables = 64;    // that a block may have
+constexpr std::size_t kSharedVariables = 64;  // that a block may have
 constexpr unsigned kNoSync = 1;  // a switch of fibers orders nothing: only barriers, collectives and fences do
 
 enum class State { kReady, kAtBarrier, kAtCollective, kDone };
@@ -92,8 +92,8 @@ struct SharedVariable {
   void* data;
 };
 
-// ThreadSanitizer knows a barrier or collective by an address: who waits releases it, who goes on acquires it. Successive
-// ones need different addresses, else a late waker would also acquire what an early one did since.
+// ThreadSanitizer knows a barrier or collective by an address: who waits releases it, who goes on acquires it.
+// Successive ones need different addresses, else a late waker would also acquire what an early one did since.
 struct WarpSync {
   char addresses[128];
   unsigned next = 0;
@@ -287,13 +287,13 @@ std::unique_ptr<Block> start_block(std::uint64_t index) {
 
 void end_block(std::unique_ptr<Block> block) {
   for (Thread& t : block->threads) end_fiber(t);
-  // To ThreadSanitizer a free is a write, and one that would race until the launch is over: a scheduler that acquired the
-  // block's writes now would pass them on to the blocks it starts next, and hide a missing fence.
+  // To ThreadSanitizer a free is a write, and one that would race until the launch is over: a scheduler that acquired
+  // the block's writes now would pass them on to the blocks it starts next, and hide a missing fence.
   if (__tsan_acquire) machine.retired.push_back(std::move(block));
 }
 
-// Runs the ready threads of a block in order, each until it waits or returns. In random schedules it stops after a random
-// number of them, so that other blocks run between two threads of this one. Returns whether any thread ran.
+// Runs the ready threads of a block in order, each until it waits or returns. In random schedules it stops after a
+// random number of them, so that other blocks run between two threads of this one. Returns whether any thread ran.
 bool run_some(Block& block) {
   std::size_t quantum = block.threads.size();
   if (machine.schedule >= 2) {
@@ -501,7 +501,8 @@ void* shared_variable(const void* key, std::size_t bytes, std::size_t alignment)
   // Aligned as declared and no better (8 bytes at least): a 16-byte access to a float array shows as misaligned.
   const std::size_t pad = alignment < 16 ? 8 : 0;
   void* memory = nullptr;
-  if (posix_memalign(&memory, std::max<std::size_t>(alignment, 16), pad + bytes) != 0) stop("no memory for shared variables");
+  if (posix_memalign(&memory, std::max<std::size_t>(alignment, 16), pad + bytes) != 0)
+    stop("no memory for shared variables");
   void* data = static_cast<char*>(memory) + pad;
   std::memset(data, 0xff, bytes);
   release(data);

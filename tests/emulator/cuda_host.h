@@ -1,6 +1,7 @@
 // Host emulator of the CUDA execution model: runs the kernels of csrc/ops/*/*_cuda.cu on a machine without a GPU.
 //
-// A test is one program, tests/emulator/test_<op>.cpp, whose main() prints each check and returns the number of failures:
+// A test is one program, tests/emulator/test_<op>.cpp, whose main() prints each check and returns the number of
+// failures:
 //
 //   #include "ops/<op>/<op>_cuda.cu"          // the very file that nvcc compiles; csrc/common/cuda.h includes this header
 //   int main() {
@@ -17,12 +18,12 @@
 //   PYGAN_EMULATOR_SCHEDULE=2 /tmp/test_<op>
 //
 // Every CUDA thread is a fiber; one OS thread runs the grid. PYGAN_EMULATOR_SCHEDULE permutes the order of threads and
-// blocks: 0 forward, 1 reverse, n >= 2 at random with seed n and several blocks interleaved. What a test prints must not
-// depend on it, so print errors and values, never addresses or times.
+// blocks: 0 forward, 1 reverse, n >= 2 at random with seed n and several blocks interleaved. What a test prints must
+// not depend on it, so print errors and values, never addresses or times.
 //
 // It stops the program with one line and exit status 86 on: a barrier that part of a block never reaches, or that parts
-// reach on different source lines; a warp collective whose mask names an exited or unwilling lane; a deadlock; a launch
-// that CUDA would refuse. AddressSanitizer adds out-of-bounds accesses to shared and global memory, UBSan misaligned
+// reach on different source lines; a warp collective whose mask names an exited or unwilling lane; a deadlock. A launch
+// that CUDA would refuse is an error in cudaGetLastError(). AddressSanitizer adds out-of-bounds accesses to shared and global memory, UBSan misaligned
 // 16-byte accesses, ThreadSanitizer data races: a missing __syncthreads, __syncwarp or __threadfence, whether or not it
 // changes the numbers. Shared memory is all ones bits (NaN) when a block starts.
 //
@@ -56,7 +57,7 @@
 #define PYGAN_LAUNCH(kernel, grid, block, smem, stream, ...) \
   ::pygan::emulator::launch(kernel, (grid), (block), (smem), (stream)__VA_OPT__(, ) __VA_ARGS__)
 
-// ---- Vector types ---------------------------------------------------------------------------------------------------
+// ---- Vector types -------------------------------------------------------------------------------
 
 struct uint3 {
   unsigned x, y, z;
@@ -65,14 +66,10 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
-#define PYGAN_VECTOR_TYPES(T, name)                                                   \
-  struct alignas(2 * sizeof(T)) name##2 {                                             \
-    T x, y;                                                                           \
-  };                                                                                  \
-  struct alignas(sizeof(T) == 8 ? 16 : 4 * sizeof(T)) name##4 {                       \
-    T x, y, z, w;                                                                     \
-  };                                                                                  \
-  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                          \
+#define PYGAN_VECTOR_TYPES(T, name)                                              \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; };                             \
+  struct alignas(sizeof(T) == 8 ? 16 : 4 * sizeof(T)) name##4 { T x, y, z, w; }; \
+  inline name##2 make_##name##2(T x, T y) { return {x, y}; }                     \
   inline name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 PYGAN_VECTOR_TYPES(float, float)
 PYGAN_VECTOR_TYPES(double, double)
@@ -81,7 +78,7 @@ PYGAN_VECTOR_TYPES(unsigned, uint)
 PYGAN_VECTOR_TYPES(unsigned short, ushort)
 #undef PYGAN_VECTOR_TYPES
 
-// ---- The runtime calls that launchers make ---------------------------------------------------------------------------
+// ---- The runtime calls that launchers make ------------------------------------------------------
 
 using cudaStream_t = struct CUstream_st*;
 enum cudaError_t : int { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
@@ -97,9 +94,9 @@ enum cudaDeviceAttr {
 namespace pygan::emulator {
 
 constexpr unsigned kWarp = 32;
-constexpr int kMultiprocessors = 3;                     // few, and odd: grids sized by it take many shapes in small tests
-constexpr std::size_t kStaticLimit = 48 << 10;          // bytes of shared memory a block may have without opting in
-constexpr std::size_t kOptInLimit = 99 << 10;           // and with: what the smallest target, sm_86 and sm_89, allows
+constexpr int kMultiprocessors = 3;             // few, and odd: grids sized by it take many shapes in small tests
+constexpr std::size_t kStaticLimit = 48 << 10;  // bytes of shared memory a block may have without opting in
+constexpr std::size_t kOptInLimit = 99 << 10;   // and with: what the smallest target, sm_86 and sm_89, allows
 
 cudaError_t last_error(bool clear);
 cudaError_t allow_dynamic_shared_memory(const void* kernel, std::size_t bytes);
@@ -115,7 +112,8 @@ inline cudaError_t cudaMemsetAsync(void* p, int value, std::size_t bytes, cudaSt
   std::memset(p, value, bytes);
   return cudaSuccess;
 }
-inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t = nullptr) {
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
+                                   cudaStream_t = nullptr) {
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
@@ -126,11 +124,20 @@ inline cudaError_t cudaGetDevice(int* device) {
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int /*device*/) {
   switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = pygan::emulator::kMultiprocessors; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = 8; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(pygan::emulator::kOptInLimit); break;
-    default: return cudaErrorInvalidValue;
+    case cudaDevAttrMultiProcessorCount:
+      *value = pygan::emulator::kMultiprocessors;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 8;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(pygan::emulator::kOptInLimit);
+      break;
+    default:
+      return cudaErrorInvalidValue;
   }
   return cudaSuccess;
 }
@@ -144,7 +151,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, Kernel*, 
   return cudaSuccess;
 }
 
-// ---- Threads, blocks, barriers, warp collectives (the scheduler is cuda_host.cpp) ------------------------------------
+// ---- Threads, blocks, barriers, warp collectives (the scheduler is cuda_host.cpp) ---------------
 
 namespace pygan::emulator {
 
@@ -255,7 +262,8 @@ T __shfl_down_sync(unsigned mask, T value, unsigned by,
   return pygan::emulator::exchange(mask, value, lane + by < 32 ? lane + by : lane, where);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned by, pygan::emulator::Where where = pygan::emulator::Where::current()) {
+T __shfl_up_sync(unsigned mask, T value, unsigned by,
+                 pygan::emulator::Where where = pygan::emulator::Where::current()) {
   const unsigned lane = pygan::emulator::position().lane;
   return pygan::emulator::exchange(mask, value, lane >= by ? lane - by : lane, where);
 }
@@ -265,12 +273,10 @@ inline unsigned __ballot_sync(unsigned mask, int predicate,
   pygan::emulator::collective(mask, pygan::emulator::ballot, &operand, where);
   return operand.value;
 }
-inline int __any_sync(unsigned mask, int predicate,
-                      pygan::emulator::Where where = pygan::emulator::Where::current()) {
+inline int __any_sync(unsigned mask, int predicate, pygan::emulator::Where where = pygan::emulator::Where::current()) {
   return __ballot_sync(mask, predicate, where) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate,
-                      pygan::emulator::Where where = pygan::emulator::Where::current()) {
+inline int __all_sync(unsigned mask, int predicate, pygan::emulator::Where where = pygan::emulator::Where::current()) {
   return __ballot_sync(mask, predicate, where) == mask;
 }
 
@@ -282,7 +288,7 @@ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::
 }
 }  // namespace pygan
 
-// ---- Atomics: relaxed, as on a device --------------------------------------------------------------------------------
+// ---- Atomics: relaxed, as on a device -----------------------------------------------------------
 
 namespace pygan::emulator {
 template <class T, class Update>
@@ -323,7 +329,7 @@ inline unsigned atomicInc(unsigned* p, unsigned limit) {
   return pygan::emulator::atomic_update(p, [limit](unsigned old) { return old >= limit ? 0u : old + 1; });
 }
 
-// ---- Loads with a cache hint, bit tricks, fast math ------------------------------------------------------------------
+// ---- Loads with a cache hint, bit tricks, fast math ---------------------------------------------
 
 template <class T>
 T __ldg(const T* p) {
@@ -376,7 +382,7 @@ constexpr std::common_type_t<A, B> max(A a, B b) {
   return a < b ? b : a;
 }
 
-// ---- 16-bit floats, rounded to nearest even --------------------------------------------------------------------------
+// ---- 16-bit floats, rounded to nearest even -----------------------------------------------------
 
 struct alignas(2) __nv_bfloat16 {
   std::uint16_t bits;

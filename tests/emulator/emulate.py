@@ -1,4 +1,4 @@
-"""Builds and runs programs of the host emulator (cuda_host.h): `python tests/emulator/emulate.py [--quick] <op> ...`."""
+"""Builds and runs programs of the host emulator (cuda_host.h): `python tests/emulator/emulate.py [--quick] <op> ..`."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ def execute(program: Path, schedule: int, *arguments: str) -> Result:
         "TSAN_OPTIONS": "report_thread_leaks=0 halt_on_error=1",
     }
     command = [str(program), *arguments]
-    run = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=environment, timeout=TIMEOUT_S
-    )
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, timeout=TIMEOUT_S)
     return Result(run.returncode, run.stdout, run.stderr)
 
 

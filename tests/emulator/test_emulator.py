@@ -30,7 +30,7 @@ def reports(builders, request):
 
 @pytest.fixture(scope="session")
 def planted(builders):
-    """Runs one planted bug: planted(sanitizer, bug, schedule) -> Result."""
+    """A function of (sanitizer, bug, schedule) that runs one planted bug."""
     jobs = {sanitizer: builders.submit(emulate.build, BUGS, sanitizer) for sanitizer in emulate.SANITIZERS}
     programs = {sanitizer: job.result() for sanitizer, job in jobs.items()}
     return lambda sanitizer, bug, schedule: emulate.execute(programs[sanitizer], schedule, bug)

@@ -1,5 +1,5 @@
-// The emulator checked with kernels of its own: indices, barriers, every warp collective, atomics, shared memory, bfloat16
-// and half rounding, mma fragments, launch errors.
+// The emulator checked with kernels of its own: indices, barriers, every warp collective, atomics, shared memory,
+// bfloat16 and half rounding, mma fragments, launch errors.
 #include "common/cuda.h"
 
 #include <cstdio>

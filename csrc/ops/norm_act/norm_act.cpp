@@ -146,8 +146,9 @@ std::tuple<Tensor, Tensor> norm_act(Tensor x, MaybeTensor weight, MaybeTensor bi
   STD_TORCH_CHECK(!running_mean || norm == "batch", kOp, ": running statistics are for norm 'batch'");
   STD_TORCH_CHECK(s.has_value() == skip_act.has_value(), kOp, ": s and skip_act come together");
 
-  NormActForward args{
-      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running)};
+  NormActForward args{};
+  static_cast<NormActShape&>(args) =
+      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running);
   const int64_t statistic_rows = args.statistics == Statistics::kNone ? 0 : args.groups;
   Tensor mean = torch::stable::new_empty(x, {statistic_rows, args.channels}, parameter_type(x));
   Tensor rstd = torch::stable::new_empty(x, {statistic_rows, args.channels}, parameter_type(x));
@@ -178,8 +179,9 @@ std::tuple<Tensor, Tensor, Tensor> norm_act_backward(MaybeTensor dy, MaybeTensor
   check_parameter("bias", bias, x);
   STD_TORCH_CHECK(!ds || skip_act, kOp, ": ds needs skip_act");
 
-  NormActBackward args{
-      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running)};
+  NormActBackward args{};
+  static_cast<NormActShape&>(args) =
+      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running);
   const int64_t statistic_rows = args.statistics == Statistics::kNone ? 0 : args.groups;
   for (const auto& [name, t] : {std::pair{"mean", &mean}, std::pair{"rstd", &rstd}}) {
     STD_TORCH_CHECK(t->dim() == 2 && t->size(0) == statistic_rows && t->size(1) == args.channels &&

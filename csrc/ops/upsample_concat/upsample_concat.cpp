@@ -14,14 +14,6 @@
 namespace pygan {
 namespace {
 
-Dtype supported_dtype(const char* op, const char* name, const Tensor& t) {
-  const Dtype dtype = dtype_of(op, name, t);
-  STD_TORCH_CHECK(dtype != (t.is_cuda() ? Dtype::kFloat64 : Dtype::kFloat16), op, ": ", name,
-                  t.is_cuda() ? " must be float32, bfloat16 or float16 on CUDA"
-                              : " must be float32, bfloat16 or float64 on the CPU");
-  return dtype;
-}
-
 Tensor empty_nhwc(int64_t n, int64_t c, int64_t h, int64_t w, const Tensor& like) {
   return torch::stable::empty({n, c, h, w}, like.scalar_type(), std::nullopt, like.device(), std::nullopt,
                               torch::headeronly::MemoryFormat::ChannelsLast);

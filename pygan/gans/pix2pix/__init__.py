@@ -1,7 +1,8 @@
-"""pix2pix: Image-to-Image Translation with Conditional Adversarial Networks (Isola, Zhu, Zhou, Efros, CVPR 2017).
+"""image to image, learned from pairs (Isola, Zhu, Zhou, Efros, CVPR 2017)
 
-G sees an image A and paints B; D sees A beside either and tells which is real, patch by patch. G is also held near the
-target in L1, which gets the low frequencies right and leaves the high ones to D (3.1, equations 1 to 4).
+G sees an image A and paints B; D sees A beside the real or the painted B and tells which it is, patch by patch. G is
+also held near the target in L1, which gets the low frequencies right and leaves the high ones to D.
+Image-to-Image Translation with Conditional Adversarial Networks, section 3, equations 1 to 4.
 """
 
 from pygan.gans.pix2pix.recipe import PRESETS, Recipe, batches, build, resolve, sample, step

@@ -143,25 +143,44 @@ int main(int count, char** arguments) {
   std::vector<float> small(x.begin(), x.begin() + kThreads);  // as large as the block: one more is out of bounds
   const auto block = [](auto kernel, auto... values) { PYGAN_LAUNCH(kernel, 1, kThreads, 0, nullptr, values...); };
 
-  if (is("none")) run_ticket(&x[0], true, true);
-  else if (is("neighbour_without_barrier")) block(neighbour_without_barrier, x.data());
-  else if (is("reuse_without_barrier")) block(reuse_without_barrier, x.data());
-  else if (is("lanes_without_syncwarp")) block(lanes_without_syncwarp, x.data());
-  else if (is("barrier_after_return")) block(barrier_after_return, x.data(), 40);
-  else if (is("barrier_in_both_branches")) block(barrier_in_both_branches, x.data());
-  else if (is("barrier_against_warp")) block(barrier_against_warp, x.data());
-  else if (is("shuffle_after_return")) block(shuffle_after_return, x.data());
-  else if (is("different_collectives")) block(different_collectives, x.data());
-  else if (is("past_shared")) block(past_shared, x.data());
-  else if (is("past_row")) block(past_row, x.data());
-  else if (is("past_dynamic_shared")) PYGAN_LAUNCH(past_dynamic_shared, 1, kThreads, 4 * (kThreads - 1), nullptr, x.data());
-  else if (is("past_global")) block(past_global, small.data());
-  else if (is("misaligned")) PYGAN_LAUNCH(misaligned, 1, 16, 0, nullptr, x.data());
-  else if (is("never_written")) PYGAN_LAUNCH(never_written, 2, 1, 0, nullptr, x.data());
-  else if (is("arrival_order")) PYGAN_LAUNCH(arrival_order, 4 * kThreads, 32, 0, nullptr, x.data(), &small[0]);
-  else if (is("ticket_without_fence")) run_ticket(&x[0], false, true);
-  else if (is("ticket_without_barrier")) run_ticket(&x[0], true, false);
-  else return 2;
+  if (is("none"))
+    run_ticket(&x[0], true, true);
+  else if (is("neighbour_without_barrier"))
+    block(neighbour_without_barrier, x.data());
+  else if (is("reuse_without_barrier"))
+    block(reuse_without_barrier, x.data());
+  else if (is("lanes_without_syncwarp"))
+    block(lanes_without_syncwarp, x.data());
+  else if (is("barrier_after_return"))
+    block(barrier_after_return, x.data(), 40);
+  else if (is("barrier_in_both_branches"))
+    block(barrier_in_both_branches, x.data());
+  else if (is("barrier_against_warp"))
+    block(barrier_against_warp, x.data());
+  else if (is("shuffle_after_return"))
+    block(shuffle_after_return, x.data());
+  else if (is("different_collectives"))
+    block(different_collectives, x.data());
+  else if (is("past_shared"))
+    block(past_shared, x.data());
+  else if (is("past_row"))
+    block(past_row, x.data());
+  else if (is("past_dynamic_shared"))
+    PYGAN_LAUNCH(past_dynamic_shared, 1, kThreads, 4 * (kThreads - 1), nullptr, x.data());
+  else if (is("past_global"))
+    block(past_global, small.data());
+  else if (is("misaligned"))
+    PYGAN_LAUNCH(misaligned, 1, 16, 0, nullptr, x.data());
+  else if (is("never_written"))
+    PYGAN_LAUNCH(never_written, 2, 1, 0, nullptr, x.data());
+  else if (is("arrival_order"))
+    PYGAN_LAUNCH(arrival_order, 4 * kThreads, 32, 0, nullptr, x.data(), &small[0]);
+  else if (is("ticket_without_fence"))
+    run_ticket(&x[0], false, true);
+  else if (is("ticket_without_barrier"))
+    run_ticket(&x[0], true, false);
+  else
+    return 2;
 
   for (float v : small) std::printf("%.9g\n", v);
   for (float v : x) std::printf("%.9g\n", v);

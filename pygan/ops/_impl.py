@@ -1,0 +1,41 @@
+"""Which implementation of an op runs: what `impl="auto"` means."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pygan import errors
+from pygan.ops import _native
+
+
+def compiled(op: str) -> bool:
+    """True when the loaded native library holds the op family `op`."""
+    return _native.available() and hasattr(torch.ops.pygan, op)
+
+
+def choose(op: str, x: Tensor, impl: str) -> str:
+    """"native" or "ref" for an input like `x`.
+
+    auto is the kernel wherever there is one: on CUDA for float32, bfloat16 and float16 (otherwise one line says why not),
+    on the CPU for float32, bfloat16 and float64.
+
+    Raises:
+        ValueError: `impl` is none of "auto", "native", "ref".
+        RuntimeError: "native" is asked for and the library is not there.
+    """
+    if impl not in ("auto", "native", "ref"):
+        raise ValueError(f"{op}: impl must be 'auto', 'native' or 'ref', got {impl!r}")
+    if impl == "native" and not compiled(op):
+        raise RuntimeError(f"{op}: {_native.why_missing() or 'not in the native library; reinstall pygan'}")
+    if impl != "auto":
+        return impl
+    if not x.is_cuda:
+        return "native" if compiled(op) and x.device.type == "cpu" and x.dtype != torch.float16 else "ref"
+    if not compiled(op) or not torch._C._dispatch_has_kernel_for_dispatch_key(f"pygan::{op}", "CUDA"):
+        errors.say_once(f"{op} runs in plain PyTorch (slower): no CUDA kernels; `pygan doctor` says why")
+        return "ref"
+    if x.dtype == torch.float64:
+        errors.say_once(f"{op} runs in plain PyTorch (slower): its CUDA kernel has no float64")
+        return "ref"
+    return "native"

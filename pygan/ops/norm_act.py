@@ -1,0 +1,450 @@
+"""Batch- or InstanceNorm, affine, dropout and activation in one op, with a second activation for a skip connection.
+
+    z = keep * ((x - mean) / sqrt(var + eps) * weight + bias),    y = act(z),    s = skip_act(z)
+
+BatchNorm: Ioffe & Szegedy 2015, here with grouped statistics; InstanceNorm: Ulyanov et al. 2016; dropout: Srivastava
+et al. 2014. `norm_act_ref` is the specification; csrc/ops/norm_act/norm_act.h is the contract of the kernels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pygan.errors import say_once
+from pygan.ops import _native
+from pygan.ops.philox import keep_mask
+
+NORMS = ("batch", "instance", "none")
+ACTS = ("none", "relu", "leaky_relu", "elu")
+IMPLS = ("auto", "native", "ref")
+
+
+class _Options(NamedTuple):
+    """Everything about a call that is not a tensor."""
+
+    norm: str
+    groups: int
+    eps: float
+    act: str
+    skip_act: str | None
+    slope: float
+    dropout_p: float
+    rng_stream: int
+    momentum: float
+    use_running: bool
+
+
+# --- the specification ------------------------------------------------------------------------------------------------
+
+
+def _activate(z: Tensor, act: str, slope: float) -> Tensor:
+    if act == "relu":
+        return F.relu(z)
+    if act == "leaky_relu":
+        return F.leaky_relu(z, slope)
+    if act == "elu":
+        return F.elu(z)
+    return z
+
+
+def _per_channel(v: Tensor) -> Tensor:
+    return v.view(1, -1, 1, 1)
+
+
+def _batch_statistics(x: Tensor, o: _Options) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(part of x, mean, biased variance) of each statistic group; the statistics broadcast against their part."""
+    if o.norm == "instance":
+        parts, dims = [x], (2, 3)
+    else:
+        parts, dims = x.chunk(o.groups), (0, 2, 3)
+    groups = []
+    for part in parts:
+        mean = part.mean(dims, keepdim=True)
+        groups.append((part, mean, (part - mean).square().mean(dims, keepdim=True)))
+    return groups
+
+
+def _normalize(x: Tensor, o: _Options, running_mean: Tensor | None, running_var: Tensor | None) -> Tensor:
+    """(x - mean) / sqrt(var + eps) in the precision of x; updates the running statistics unless it uses them."""
+    if o.norm == "none":
+        return x
+    if o.use_running:
+        return (x - _per_channel(running_mean)) * torch.rsqrt(_per_channel(running_var) + o.eps)
+    out = []
+    for part, mean, var in _batch_statistics(x, o):
+        out.append((part - mean) * torch.rsqrt(var + o.eps))
+        if running_mean is not None:
+            with torch.no_grad():
+                count = part.numel() // part.shape[1]
+                unbiased = var * (count / max(count - 1, 1))
+                running_mean.copy_((1 - o.momentum) * running_mean + o.momentum * mean.flatten())
+                running_var.copy_((1 - o.momentum) * running_var + o.momentum * unbiased.flatten())
+    return torch.cat(out) if len(out) > 1 else out[0]
+
+
+def _finish(x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, rng: Tensor | None, o: _Options) -> Tensor:
+    """Affine and dropout: x_hat -> z."""
+    z = x_hat
+    if weight is not None:
+        z = z * _per_channel(weight)
+    if bias is not None:
+        z = z + _per_channel(bias)
+    if o.dropout_p > 0:
+        keep = keep_mask(tuple(z.shape), o.dropout_p, rng, o.rng_stream)
+        z = z * (keep.to(z.dtype) / (1 - o.dropout_p))  # a product: a NaN that is dropped still shows
+    return z
+
+
+class _Store(torch.autograd.Function):
+    """Writes a value into a slice and returns the slice, with the value's history."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, out: Tensor) -> Tensor:
+        out.copy_(value)
+        return out.detach()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+def _reference(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    rng: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    out: Tensor | None,
+    skip_out: Tensor | None,
+    o: _Options,
+) -> tuple[Tensor, Tensor | None]:
+    wide = x if x.dtype == torch.float64 else x.float()
+    z = _finish(_normalize(wide, o, running_mean, running_var), weight, bias, rng, o)
+
+    def stored(act: str, slot: Tensor | None) -> Tensor:
+        value = _activate(z, act, o.slope).to(x.dtype)
+        return value if slot is None else _Store.apply(value, slot)
+
+    return stored(o.act, out), None if o.skip_act is None else stored(o.skip_act, skip_out)
+
+
+def norm_act_ref(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, **options) -> Tensor | tuple:
+    """The specification of `norm_act` in plain PyTorch, with the same arguments. Differentiable any number of times."""
+    return norm_act(x, weight, bias, **options, impl="ref")
+
+
+# --- the native operators ---------------------------------------------------------------------------------------------
+
+
+def _statistic_rows(x: Tensor, norm: str, groups: int, use_running: bool) -> int:
+    """Rows of the (rows, c) tables mean and rstd that the operator returns."""
+    if norm == "none":
+        return 0
+    return 1 if use_running else x.shape[0] if norm == "instance" else groups
+
+
+def _register() -> None:
+    """Tell torch what the native operators return without running them, and how the backward one is differentiated."""
+
+    @torch.library.register_fake("pygan::norm_act")
+    def _(x, weight, bias, rng, running_mean, running_var, y, s, *, norm, groups, use_running, **_options):
+        table = (_statistic_rows(x, norm, groups, use_running), x.shape[1])
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return x.new_empty(table, dtype=dtype), x.new_empty(table, dtype=dtype)
+
+    @torch.library.register_fake("pygan::norm_act_backward")
+    def _(dy, ds, x, weight, bias, mean, rstd, rng, *, need_dx, **_options):
+        dx = torch.empty_like(x, memory_format=torch.channels_last) if need_dx else x.new_empty(0)
+        of = mean.new_empty
+        return dx, of(0 if weight is None else x.shape[1]), of(0 if bias is None else x.shape[1])
+
+    torch.library.register_autograd(
+        "pygan::norm_act_backward", _backward_of_backward, setup_context=_save_for_backward_of_backward
+    )
+
+
+def _save_for_backward_of_backward(ctx, inputs, keyword_only_inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.options = dict(keyword_only_inputs)
+
+
+def _backward_of_backward(ctx, ddx: Tensor, ddweight: Tensor, ddbias: Tensor) -> tuple:
+    """Gradients of norm_act_backward through the specification, exact to any order.
+
+    With statistics of the batch, mean and rstd are what they are: functions of x. The derivative to x is the total
+    one, and that to mean and rstd is none.
+    """
+    dy, ds, x, weight, bias, mean, rstd, rng = ctx.saved_tensors
+    need_dx = ctx.options["need_dx"]
+    o = _Options(momentum=0.0, **{name: v for name, v in ctx.options.items() if name != "need_dx"})
+    with torch.enable_grad():
+        # Views of the inputs: a graph of its own from here on, that still leads to the inputs for a third derivative.
+        # What carries no history (the first backward of a plain call) gets one.
+        def source(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
+
+        dy, ds, x, weight, bias = map(source, (dy, ds, x, weight, bias))
+        wide = x if x.dtype == torch.float64 else x.float()
+        if o.use_running and o.norm != "none":
+            x_hat = (wide - _per_channel(mean)) * _per_channel(rstd)
+        else:
+            x_hat = _normalize(wide, o, None, None)
+        z = _finish(x_hat, weight, bias, rng, o)
+        outputs = [
+            (_activate(z, act, o.slope).to(x.dtype), grad)
+            for act, grad in ((o.act, dy), (o.skip_act, ds))
+            if grad is not None
+        ]
+        wanted = [(t, dd) for t, dd, need in ((x, ddx, need_dx), (weight, ddweight, True), (bias, ddbias, True))
+                  if t is not None and need]
+        first = torch.autograd.grad(
+            [y for y, _ in outputs],
+            [t for t, _ in wanted],
+            [grad for _, grad in outputs],
+            create_graph=True,
+            materialize_grads=True,
+        )
+    inputs = [t for t in (dy, ds, x, weight, bias) if t is not None]
+    second = iter(
+        torch.autograd.grad(
+            first, inputs, [dd for _, dd in wanted], create_graph=torch.is_grad_enabled(), allow_unused=True
+        )
+    )
+    return (*(None if t is None else next(second) for t in (dy, ds, x, weight, bias)), None, None, None)
+
+
+def nhwc_pitch(t: Tensor) -> int | None:
+    """Elements between neighbouring pixels of a channels_last (n, c, h, w) tensor or a channel slice of one.
+
+    None for any other layout: the kernels cannot walk it. Strides of dimensions of size 1 say nothing and are ignored.
+    """
+    n, c, h, w = t.shape
+    per_sample, per_channel, per_row, per_pixel = t.stride()
+    pitch = per_pixel if w > 1 else per_row if h > 1 else per_sample if n > 1 else c
+    fits = (
+        pitch >= c
+        and (c == 1 or per_channel == 1)
+        and (w == 1 or per_pixel == pitch)
+        and (h == 1 or per_row == pitch * w)
+        and (n == 1 or per_sample == pitch * w * h)
+    )
+    return pitch if fits else None
+
+
+def _as_nhwc(grad: Tensor | None) -> Tensor | None:
+    """A gradient as the kernels read it. Convolutions give channels_last; the gradient of a sum, say, does not."""
+    if grad is None or nhwc_pitch(grad) is not None:
+        return grad
+    return grad.contiguous(memory_format=torch.channels_last)
+
+
+class _NormAct(torch.autograd.Function):
+    """norm_act on the native operators."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, rng, running_mean, running_var, out, skip_out, o: _Options):
+        def slot(given: Tensor | None) -> Tensor:
+            if given is None:
+                return torch.empty_like(x, memory_format=torch.channels_last)
+            torch.autograd.graph.increment_version(given)  # whoever saved what lay there must not read it any more
+            return given.detach()  # the same memory, with a history of its own
+
+        y = slot(out)
+        s = None if o.skip_act is None else slot(skip_out)
+        mean, rstd = torch.ops.pygan.norm_act(x, weight, bias, rng, running_mean, running_var, y, s, **o._asdict())
+        ctx.save_for_backward(x, weight, bias, mean, rstd, rng)
+        ctx.options = o
+        ctx.set_materialize_grads(False)
+        return y, s
+
+    @staticmethod
+    def backward(ctx, dy: Tensor | None, ds: Tensor | None):
+        nothing = (None,) * 6
+        if dy is None and ds is None:
+            return (None, None, None, *nothing)
+        options = ctx.options._asdict()
+        del options["momentum"]
+        need_dx, need_dweight, need_dbias = ctx.needs_input_grad[:3]
+        x, weight, bias, mean, rstd, rng = ctx.saved_tensors
+        dx, dweight, dbias = torch.ops.pygan.norm_act_backward(
+            _as_nhwc(dy), _as_nhwc(ds), x, weight, bias, mean, rstd, rng, **options, need_dx=need_dx
+        )
+        return (
+            dx if need_dx else None,
+            dweight if need_dweight else None,
+            dbias if need_dbias else None,
+            *nothing,
+        )
+
+
+if _native.available() and hasattr(torch.ops.pygan, "norm_act"):
+    _register()
+
+
+# --- the public op ----------------------------------------------------------------------------------------------------
+
+
+def _check(
+    x: Tensor,
+    parameters: dict[str, Tensor | None],
+    rng: Tensor | None,
+    slots: dict[str, Tensor | None],
+    impl: str,
+    o: _Options,
+) -> None:
+    """Fail at the door, by name."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"norm_act: x must be a tensor, got {type(x).__name__}")
+    if x.dim() != 4 or x.numel() == 0:
+        raise ValueError(f"norm_act: x must have shape (n, c, h, w) and not be empty, got {tuple(x.shape)}")
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        raise TypeError(f"norm_act: x must be float32, bfloat16, float16 or float64, got {x.dtype}")
+    if o.norm not in NORMS:
+        raise ValueError(f"norm_act: norm must be one of {NORMS}, got {o.norm!r}")
+    if o.act not in ACTS:
+        raise ValueError(f"norm_act: act must be one of {ACTS}, got {o.act!r}")
+    if o.skip_act is not None and o.skip_act not in ACTS:
+        raise ValueError(f"norm_act: skip_act must be None or one of {ACTS}, got {o.skip_act!r}")
+    if impl not in IMPLS:
+        raise ValueError(f"norm_act: impl must be one of {IMPLS}, got {impl!r}")
+    if not isinstance(o.groups, int) or o.groups < 1 or x.shape[0] % o.groups:
+        raise ValueError(f"norm_act: groups must divide the batch of {x.shape[0]}, got {o.groups}")
+    if o.groups > 1 and o.norm != "batch":
+        raise ValueError(f"norm_act: groups = {o.groups} is for norm 'batch', got norm {o.norm!r}")
+    if not o.eps >= 0:
+        raise ValueError(f"norm_act: eps must be at least 0, got {o.eps}")
+    if not 0 <= o.dropout_p < 1:
+        raise ValueError(f"norm_act: dropout_p must lie in [0, 1), got {o.dropout_p}")
+    if not 0 <= o.momentum <= 1:
+        raise ValueError(f"norm_act: momentum (the weight of the new batch) must lie in [0, 1], got {o.momentum}")
+
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    for name, t in parameters.items():
+        if t is None:
+            continue
+        if not isinstance(t, Tensor):
+            raise TypeError(f"norm_act: {name} must be a tensor or None, got {type(t).__name__}")
+        if t.shape != x.shape[1:2]:
+            raise ValueError(f"norm_act: {name} must have shape (x.size(1),) = [{x.shape[1]}], got {list(t.shape)}")
+        if t.dtype != wide:
+            raise TypeError(f"norm_act: {name} must be {wide} beside an x of {x.dtype}, got {t.dtype}")
+        if t.device != x.device:
+            raise ValueError(f"norm_act: {name} must be on the device of x, {x.device}, got {t.device}")
+        if not t.is_contiguous():
+            raise ValueError(f"norm_act: {name} must be contiguous")
+    running = parameters["running_mean"] is not None
+    if running != (parameters["running_var"] is not None):
+        raise ValueError("norm_act: running_mean and running_var come together")
+    if running and o.norm != "batch":
+        raise ValueError(f"norm_act: running statistics are for norm 'batch', got norm {o.norm!r}")
+    if o.use_running and not running:
+        raise ValueError("norm_act: use_running needs running_mean and running_var")
+
+    if o.dropout_p > 0:
+        if not isinstance(rng, Tensor):
+            raise TypeError("norm_act: dropout_p > 0 needs rng, an int64 tensor {seed, offset} of shape [2]")
+        if rng.shape != (2,) or rng.dtype != torch.int64 or rng.device != x.device or not rng.is_contiguous():
+            raise ValueError(
+                f"norm_act: rng must be int64 of shape [2] on {x.device}, got {rng.dtype} {list(rng.shape)} on {rng.device}"
+            )
+    if slots["skip_out"] is not None and o.skip_act is None:
+        raise ValueError("norm_act: skip_out is given, but no skip_act")
+    for name, t in slots.items():
+        if t is None:
+            continue
+        if not isinstance(t, Tensor):
+            raise TypeError(f"norm_act: {name} must be a tensor or None, got {type(t).__name__}")
+        if t.shape != x.shape or t.dtype != x.dtype or t.device != x.device:
+            raise ValueError(
+                f"norm_act: {name} must be like x, {x.dtype} {list(x.shape)} on {x.device}, "
+                f"got {t.dtype} {list(t.shape)} on {t.device}"
+            )
+        if nhwc_pitch(t) is None:
+            raise ValueError(f"norm_act: {name} must be channels_last, or a channel slice of a channels_last tensor")
+        if t.requires_grad:
+            raise ValueError(f"norm_act: {name} is overwritten and must not require grad")
+
+
+def _why_not_native(x: Tensor) -> str:
+    """One line: why the kernels cannot take this x. Empty when they can."""
+    if not _native.available():
+        return _native.why_missing()
+    if x.device.type not in ("cpu", "cuda"):
+        return f"there is no kernel for {x.device.type}"
+    if x.is_cuda and not _native.has_cuda_kernels():
+        return "the CUDA kernels were not compiled in; install the CUDA toolkit and reinstall pygan"
+    if x.dtype == (torch.float64 if x.is_cuda else torch.float16):
+        return f"there is no {x.device.type} kernel for {x.dtype}"
+    if nhwc_pitch(x) is None:
+        return "x is not channels_last; convert the model and its input with .to(memory_format=torch.channels_last)"
+    return ""
+
+
+def norm_act(
+    x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    norm: str = "batch",
+    groups: int = 1,
+    eps: float = 1e-5,
+    act: str = "none",
+    slope: float = 0.2,
+    dropout_p: float = 0.0,
+    rng: Tensor | None = None,
+    rng_stream: int = 0,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    momentum: float = 0.1,
+    use_running: bool = False,
+    out: Tensor | None = None,
+    skip_act: str | None = None,
+    skip_out: Tensor | None = None,
+    impl: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Normalise, scale and shift, drop, activate: y = act(z), s = skip_act(z), z = dropout(norm(x) * weight + bias).
+
+    Args:
+        x: (n, c, h, w), channels_last or a channel slice of a channels_last tensor; float32, bfloat16, float16 (CUDA)
+            or float64 (CPU). Computed in float32 (float64 for float64).
+        weight, bias: (c,) float32 (float64 beside a float64 x), or None for 1 and 0.
+        norm: "batch", statistics over (n, h, w); "instance", over (h, w) of each sample; "none".
+        groups: the batch is this many equal ranges of samples, each with its own batch statistics: the same bits as
+            one call for each.
+        eps: added to the (biased) variance.
+        act, skip_act: "none", "relu", "leaky_relu", "elu" (alpha 1).
+        slope: of leaky_relu, in both places, for z <= 0.
+        dropout_p: probability in [0, 1) of z = 0; what is kept is divided by 1 - p. The mask is drawn again in
+            backward, so `rng` must not change in between.
+        rng: int64 (2,) {seed, offset} on the device of x. rng_stream: tells the layers of a model apart.
+        running_mean, running_var: (c,) like weight; updated in place from the batch statistics, group after group
+            (variance unbiased, as PyTorch), or read with use_running=True.
+        momentum: weight of the new batch in the running statistics (Keras momentum 0.99 is 0.01 here).
+        use_running: normalise with the running statistics instead of the batch's.
+        out, skip_out: channel slices like x to write y and s into; the results share their memory.
+        impl: "native" (the C++/CUDA kernels, or an error), "ref" (plain PyTorch), "auto".
+
+    Returns:
+        y, or (y, s) if skip_act is given; (n, c, h, w), the dtype of x. Twice differentiable. A NaN in x shows in y.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message names it.
+    """
+    o = _Options(norm, groups, eps, act, skip_act, slope, dropout_p, rng_stream, momentum, use_running)
+    parameters = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    _check(x, parameters, rng, {"out": out, "skip_out": skip_out}, impl, o)
+    why_not = "" if impl == "ref" else _why_not_native(x)
+    if why_not and impl == "native":
+        raise ValueError(f"norm_act: impl='native', but {why_not}")
+    if why_not:
+        say_once(f"norm_act runs in plain PyTorch, which is slower: {why_not}")
+    implementation = _reference if impl == "ref" or why_not else _NormAct.apply
+    if dropout_p == 0:
+        rng = None
+    y, s = implementation(x, weight, bias, rng, running_mean, running_var, out, skip_out, o)
+    return y if skip_act is None else (y, s)

@@ -1,0 +1,65 @@
+"""Philox4x32-10 in plain PyTorch: the specification of the random bits that the kernels draw (csrc/common/philox.h).
+
+The generator is counter-based (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): word k of element
+block e is a pure function of (seed, offset, stream, e). Nothing is stored and nothing depends on the order of drawing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_WORD = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+
+#: (counter, key, output) of the generator's published known-answer test: all zeros, all ones, digits of pi.
+KNOWN_ANSWERS = (
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((_WORD,) * 4, (_WORD,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+)
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> Tensor:
+    """Four uniform 32-bit words for each 128-bit counter under a 64-bit key.
+
+    `counter` and `key` are int64 tensors that hold 32-bit words, broadcast against each other to a shape (...).
+    Returns int64 (..., 4), each value in [0, 2^32).
+    """
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    k0, k1 = key
+    for _ in range(10):
+        # int64 products wrap modulo 2^64, which keeps all 64 bits; the mask undoes the sign of the shift
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = ((p1 >> 32) & _WORD) ^ c1 ^ k0, p1 & _WORD, ((p0 >> 32) & _WORD) ^ c3 ^ k1, p0 & _WORD
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _WORD, (k1 + _KEY_STEPS[1]) & _WORD
+    return torch.stack((c0, c1, c2, c3), dim=-1)
+
+
+def words(rng: Tensor, stream: int, count: int) -> Tensor:
+    """The first `count` words of a layer's stream, int64 (count,) on the device of `rng`.
+
+    `rng` is int64 (2,), {seed, offset}; the low 32 bits of the offset count. `stream` tells layers apart. Element e
+    takes word e % 4 of the counter (lo(e / 4), hi(e / 4), lo(offset), stream) under the key (lo(seed), hi(seed)).
+    """
+    quads = torch.arange((count + 3) // 4, device=rng.device)
+    seed, offset = rng[0], rng[1]
+    counter = (quads & _WORD, quads >> 32, offset & _WORD, torch.full_like(offset, stream & _WORD))
+    return philox(counter, (seed & _WORD, (seed >> 32) & _WORD)).flatten()[:count]
+
+
+def keep_mask(shape: tuple[int, int, int, int], p: float, rng: Tensor, stream: int) -> Tensor:
+    """Which elements of an (n, c, h, w) tensor dropout keeps: bool (n, c, h, w), true with probability 1 - p.
+
+    Element e of the NHWC order is dropped where word e < p * 2^32.
+    """
+    n, c, h, w = shape
+    kept = words(rng, stream, n * c * h * w) >= math.ceil(p * 2**32)
+    return kept.view(n, h, w, c).permute(0, 3, 1, 2)

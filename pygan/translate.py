@@ -1,0 +1,152 @@
+"""Put pictures of any size through a trained network: files, folders and globs, from the run directory alone."""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pygan import log, pictures, use
+from pygan.data import images, transforms
+from pygan.data.feeds import normalise
+from pygan.data.index import list_images
+from pygan.errors import UserError, say
+from pygan.rundir import write_atomic
+
+
+def translate(
+    run: Path,
+    inputs: Sequence[str],
+    output: Path,
+    *,
+    checkpoint: str = "last",
+    device: str = "auto",
+    batch: int = 8,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> int:
+    """Write one PNG into `output` for every picture of `inputs` (files, folders, globs; folders keep their shape).
+
+    A picture of any size is padded by reflection to the network's multiple, and the result cropped back. A picture
+    that cannot be read is named and skipped, the rest is done, and the exit code is 2; existing results stay unless
+    `overwrite`. Returns the exit code. Errors: UserError (no run, no input, nowhere to write).
+    """
+    if batch < 1:
+        raise UserError(f"--batch must be at least 1, got {batch}")
+    trained = use.load(run, checkpoint, device)
+    jobs = _jobs(inputs, output)
+    out = log.console()
+    bad = kept = done = 0
+    began = said = time.monotonic()
+    # A dropout mask covers a whole batch: with dropout in use a picture goes alone, so that no neighbour matters.
+    size = 1 if trained.recipe.test_dropout else batch
+    with torch.inference_mode():
+        waiting: list[tuple[Path, np.ndarray, tuple[int, int]]] = []
+        for source, target in jobs:
+            if target.exists() and not overwrite:
+                kept += 1
+                continue
+            try:
+                pixels = _network_input(trained, source)
+            except UserError as error:
+                say(str(error))
+                bad += 1
+                continue
+            padded = pad_to_multiple(pixels, trained.net.multiple)
+            if waiting and (len(waiting) == size or waiting[0][1].shape != padded.shape):
+                done += _flush(trained, waiting, seed)
+            waiting.append((target, padded, pixels.shape[:2]))
+            if time.monotonic() - said > 5:
+                said = time.monotonic()
+                rate = done / (said - began)
+                left = log.duration((len(jobs) - done - kept - bad) / rate) if rate else "?"
+                out.print(f"{done + kept + bad}/{len(jobs)} pictures  {rate:.1f} images/s  {left} left", markup=False)
+        done += _flush(trained, waiting, seed)
+    if kept:
+        say(f"{kept} results were already in {output} and were left alone (--overwrite replaces them)")
+    seconds = time.monotonic() - began
+    out.print(
+        f"translated {done} pictures into {output} ({done / seconds:.1f} images/s), by {run} at "
+        f"{trained.images_seen:,} images{f'; {bad} could not be read' if bad else ''}",
+        markup=False,
+    )
+    return 2 if bad else 0
+
+
+def pad_to_multiple(pixels: np.ndarray, multiple: int) -> np.ndarray:
+    """(h, w, c) reflected at the right and bottom until both sides are multiples; as often as a small one needs."""
+    height, width = pixels.shape[:2]
+    down, right = -height % multiple, -width % multiple
+    return np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="reflect") if down or right else pixels
+
+
+def _jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
+    """(picture, result) for everything that is asked for, each picture once. Errors: UserError."""
+    found: dict[Path, Path] = {}  # picture -> where below `output`
+    for text in inputs:
+        matches = [Path(text)] if Path(text).exists() else sorted(map(Path, glob.glob(text, recursive=True)))
+        if not matches:
+            raise UserError(f"{text}: no such picture, folder or glob")
+        for match in matches:
+            if match.is_dir():
+                inside = list_images(match)
+                if not inside and len(matches) == 1:
+                    raise UserError(f"{match} holds no picture ({', '.join(sorted(images.EXTENSIONS))})")
+                found |= {path: path.relative_to(match) for path in inside if path not in found}
+            else:
+                found.setdefault(match, Path(match.name))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write into {output} ({error.strerror}); choose another -o") from error
+    jobs, taken = [], set()
+    for path, below in found.items():
+        target = below.with_suffix(".png")
+        if target in taken:  # a.jpg and a.png, or the same name from two folders
+            target = below.with_name(f"{below.stem}_{below.suffix[1:]}.png")
+        number = 2
+        while target in taken:
+            target, number = below.with_name(f"{below.stem}_{number}.png"), number + 1
+        taken.add(target)
+        jobs.append((path, output / target))
+    return jobs
+
+
+def _network_input(trained: use.Trained, path: Path) -> np.ndarray:
+    """uint8 (h, w, channels) of a picture as the network was trained to see it. Errors: UserError."""
+    transform = trained.recipe.input_transform
+    channels = trained.recipe.input_channels
+    if transform == "none" and channels in (1, 3):
+        image = images.load(path, channels)
+        pixels = np.asarray(image)
+        return pixels if pixels.ndim == 3 else pixels[:, :, None]
+    if transform == "none":
+        raise UserError(f"this network reads {channels} channels, and {path} is a picture of 1 or 3")
+    return transforms.split(np.asarray(images.load(path, 3)), transform)[0]
+
+
+def _flush(trained: use.Trained, waiting: list[tuple[Path, np.ndarray, tuple[int, int]]], seed: int) -> int:
+    """Translate and write the pictures that wait, all of one size; empties the list. Returns how many."""
+    for image, (target, _, (height, width)) in _results(trained, waiting, seed):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, pictures.to_png(pictures.to_image(image[:height, :width])))
+        except OSError as error:
+            raise UserError(f"cannot write {target} ({error.strerror}); results so far are kept") from error
+    count = len(waiting)
+    waiting.clear()
+    return count
+
+
+def _results(trained: use.Trained, waiting: list, seed: int) -> Iterator[tuple[np.ndarray, tuple]]:
+    if not waiting:
+        return
+    A = normalise(torch.from_numpy(np.stack([padded for _, padded, _ in waiting])))
+    if trained.recipe.input_transform == "mask":
+        transforms.cut_hole_(A)
+    outputs = pictures.as_rgb(trained(A, trained.rng(seed)), A)
+    yield from zip(pictures.to_uint8(outputs), waiting, strict=True)
