@@ -1,9 +1,12 @@
 // pygan._C: what is not an operator. The operators live in _ops.so, which torch loads; this module only tells facts of
 // the build, so that `pygan doctor` can say what was compiled in without a GPU and without torch.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <map>
 #include <string>
+
+#include "build_info.h"
 
 namespace {
 

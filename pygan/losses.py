@@ -16,7 +16,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     """mean over samples of (|| gradient of critic at x ||_2 - 1)^2 with x = alpha real + (1 - alpha) fake.
 
     Improved Training of Wasserstein GANs (Gulrajani et al. 2017), equation 3, without its factor lambda. real, fake:
-    (n, ...), taken as constants; alpha: (n,) in [0, 1); critic: x -> (n, ...), whose values are summed per sample.
+    (n, ...), taken as constants; alpha: (n,) in [0, 1]; critic: x -> (n, ...), whose values are summed per sample.
     Returns a 0-d float32 (or float64) tensor that can be differentiated by the critic's parameters.
     """
     if real.shape != fake.shape:

@@ -154,7 +154,7 @@ class NormAct(nn.Module):
             self.weight,
             self.bias,
             norm=self.norm,
-            groups=1 if use_running else mode.groups,
+            groups=mode.groups if self.norm == "batch" and not use_running else 1,
             eps=self.eps,
             act=self.act,
             slope=self.slope,

@@ -53,4 +53,21 @@ struct alignas(sizeof(T) * N) Vec {
   T v[N];
 };
 
+// *to = v in one access, where a Vec is 16 bytes. An assignment is one the compiler may take apart again: it writes the
+// elements one by one where they are floats that it has just computed.
+template <class T, int N>
+__device__ __forceinline__ void store_vec(T* to, const Vec<T, N>& v) {
+#if !defined(PYGAN_HOST_EMULATOR)
+  if constexpr (sizeof(v) == 16) {
+    uint4 words;
+    memcpy(&words, &v, sizeof(words));
+    asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)), "r"(words.x),
+                 "r"(words.y), "r"(words.z), "r"(words.w)
+                 : "memory");
+    return;
+  }
+#endif
+  *reinterpret_cast<Vec<T, N>*>(to) = v;
+}
+
 }  // namespace pygan

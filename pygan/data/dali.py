@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pygan.data.feeds import Batch, Feed
+from pygan.data.feeds import Batch, Feed, cores
 from pygan.data.images import open_upright
 from pygan.data.sources import PairSource
 from pygan.data.stream import Stream
@@ -30,19 +30,18 @@ from pygan.errors import UserError, say_once
 INSTALL = "pip install nvidia-dali-cuda130"
 
 # What DALI 2.4 decodes to the very pixels that `images.load` gives: Pillow format -> Pillow modes.
-# Compared file by file and left out: 16-bit and float grey (another scale), palette, bilevel, CMYK and Lab TIFF, and
-# everything transparent (DALI drops the alpha that `images.load` lays on white).
+# Compared file by file and left out: 16-bit and float grey (another scale), palette, bilevel, CMYK and Lab TIFF.
+# An alpha channel must be opaque (else the mode ends in " transparent"): DALI drops it, `images.load` applies it.
 _SAME_AS_PILLOW = {
     "BMP": {"1", "L", "P", "RGB"},
     "JPEG": {"L", "RGB", "CMYK"},
     "JPEG2000": {"RGB"},
     "MPO": {"RGB"},
-    "PNG": {"1", "L", "P", "RGB"},
+    "PNG": {"1", "L", "LA", "P", "RGB", "RGBA"},
     "PPM": {"L", "RGB"},
-    "TIFF": {"L", "RGB"},
+    "TIFF": {"L", "RGB", "RGBA"},
     "WEBP": {"RGB"},
 }
-_NEEDS_A_LOOK = {"PNG", "WEBP"}  # may be transparent or odd without their mode telling
 _DECODED_ON_GPU = {"JPEG", "MPO", "JPEG2000"}
 _FILTERS = {"bicubic": "INTERP_CUBIC", "bilinear": "INTERP_LINEAR", "nearest": "INTERP_NN"}
 
@@ -89,7 +88,7 @@ class DaliFeed(Feed):
             raise ValueError(f"ahead must be at least 1, got {ahead}")
         if self.device.type not in ("cpu", "cuda"):
             raise UserError(f"--feed dali needs device cpu or cuda, got {self.device}: use --feed pillow")
-        self._threads = threads or max(1, min(8, len(os.sched_getaffinity(0)) // stream.world))
+        self._threads = threads or max(1, min(8, cores() // stream.world))
         self._ahead = ahead
         self._orders = _Orders(source, stream)
         self._in_use: deque[tuple[list[Any], torch.cuda.Event]] = deque()
@@ -105,7 +104,7 @@ class DaliFeed(Feed):
         Raises UserError where DALI cannot read a file; the feed is closed then.
         """
         if self._pipeline is None:
-            raise RuntimeError("this DaliFeed is closed")
+            raise ValueError("this feed is closed: open another")
         under_way = self._orders.under_way
         if not under_way or under_way[0] != images_seen:
             while under_way:  # prepared for other addresses
@@ -122,9 +121,9 @@ class DaliFeed(Feed):
 
     def describe(self) -> str:
         """One line for the user: which feed, of what, and where its pixels live."""
-        where = f"JPEG decoded on {self.device}" if self.device.type == "cuda" else "decoded on the CPU"
+        where = f"JPEG on {self.device}" if self.device.type == "cuda" else "on the CPU"
         return (
-            f"dali: {self.n_items} pairs read from files, {where}, {self._threads} threads, {self._ahead} batches ahead"
+            f"{self.source.describe()}; dali feed: {self._threads} threads decode {self._ahead} batches ahead {where}"
         )
 
     def close(self) -> None:
@@ -212,7 +211,7 @@ class DaliFeed(Feed):
 class _Orders:
     """What DALI asks for its next batch: files, crops and flips of the next address of the stream.
 
-    It must not refer to the feed: the pipeline holds it, and a cycle would keep the pipeline alive after `close`.
+    Apart from the feed because the pipeline refers to it: so a feed that is dropped without `close` ends at once.
     """
 
     def __init__(self, source: PairSource, stream: Stream) -> None:
@@ -246,23 +245,22 @@ def why_not(source: PairSource) -> str:
     for name in source.filters:
         if name not in _FILTERS:
             return f"--feed dali cannot resize by {name!r} ({', '.join(_FILTERS)}): use --feed pillow"
-    modes = source.file_modes()
-    if any(kind in _NEEDS_A_LOOK or mode not in _SAME_AS_PILLOW.get(kind, ()) for kind, mode in modes):
-        for i in range(len(source)):
-            for path in source.paths(i):
-                if odd := _oddity(path):
-                    return f"DALI does not decode {path} ({odd}) as Pillow does: use --feed pillow"
+    strange = {(kind, mode) for kind, mode in source.file_modes() if mode not in _SAME_AS_PILLOW.get(kind, ())}
+    if strange or any(kind == "WEBP" for kind, _ in source.file_modes()):
+        for path in (path for i in range(len(source)) for path in source.paths(i)):
+            if odd := _oddity(path, strange):
+                return f"DALI does not decode {path} ({odd}) as Pillow does: use --feed pillow"
     return ""
 
 
-def _oddity(path: Path) -> str:
-    """What about a file makes DALI give other pixels than `images.load`, from its header alone; "" for most files."""
-    with Image.open(path) as picture:
-        if picture.mode not in _SAME_AS_PILLOW.get(str(picture.format), ()):
-            return f"{picture.format} of mode {picture.mode}"
-        if picture.has_transparency_data:
-            return f"{picture.format} with transparency"
-        if picture.format == "WEBP" and ("exif" in picture.info or getattr(picture, "is_animated", False)):
+def _oddity(path: Path, strange: set[tuple[str, str]]) -> str:
+    """What makes DALI give other pixels of a file than `images.load`; "" for most. strange: kinds not in the table."""
+    with Image.open(path) as picture:  # reads the header only
+        kind, mode = str(picture.format), picture.mode
+        see_through = (kind, f"{mode} transparent") in strange and picture.has_transparency_data
+        if (kind, mode) in strange or (see_through and picture.convert("RGBA").getextrema()[3][0] < 255):
+            return f"{kind} of mode {mode}{' with transparency' if see_through else ''}"
+        if kind == "WEBP" and ("exif" in picture.info or getattr(picture, "is_animated", False)):
             return "WebP with EXIF or animation"  # nvImageCodec 0.9 cannot parse some of them
     return ""
 

@@ -7,6 +7,7 @@ pixels are made by `facade_pixels`. Nothing here depends on NumPy's distribution
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -169,9 +170,7 @@ class _Builder:
             if storey in self.balcony_storeys:
                 self._paint_balconies(storey, top, bottom)
         self._paint_top_cornice()
-        return Plan(
-            self.aspect, self.m, self.shapes, self.sky, self.sun, self.exposure, self.tint, self.course
-        )  # fmt: skip
+        return Plan(self.aspect, self.m, self.shapes, self.sky, self.sun, self.exposure, self.tint, self.course)
 
     # -- decisions ---------------------------------------------------------------------------------------------
 
@@ -285,7 +284,7 @@ class _Builder:
         edges = [top]
         for weight in weights:
             edges.append(edges[-1] + weight / sum(weights) * (bottom - top))
-        return list(zip(edges, edges[1:], strict=False))
+        return list(pairwise(edges))
 
     def _bay(self, bay: int) -> tuple[float, float]:
         left, right = self.left + self.edge, self.right - self.edge

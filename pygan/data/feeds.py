@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import time
 from abc import ABC, abstractmethod
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from pygan.data.sources import PairSource
-from pygan.data.stream import Stream
+from pygan.data.stream import Draw, Stream
+from pygan.data.transforms import cut_hole_
+from pygan.errors import UserError, say
+
+_SAY_EVERY_S = 5.0
 
 
 class Batch(NamedTuple):
@@ -26,8 +35,9 @@ class Feed(ABC):
     """
 
     kind: str
+    chosen_because: str = ""  # for `describe`, where the choice was left to `paired_feed`
 
-    def __init__(self, source: PairSource, stream: Stream, device: torch.device, swap: bool) -> None:
+    def __init__(self, source: PairSource, stream: Stream, device: torch.device | str, swap: bool) -> None:
         self.source = source
         self.stream = stream
         self.device = torch.device(device)
@@ -60,11 +70,199 @@ class Feed(ABC):
         """From cropped and mirrored uint8 (n, h, w, c) of the source's A and B to the batch the network sees."""
         A, B = normalise(A), normalise(B)
         if self.source.mask_centre:
-            quarter, half = A.shape[2] // 4, A.shape[2] // 2
-            A[:, :, quarter : quarter + half, quarter : quarter + half] = 1.0
+            cut_hole_(A)
         return Batch(B, A) if self.swap else Batch(A, B)
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 (n, h, w, c) -> float32 (n, c, h, w) in channels_last memory: x / 127.5 - 1, without a copy to reorder."""
-    return pixels.to(torch.float32).div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
+    """uint8 (n, h, w, c) -> float32 (n, c, h, w) in channels_last memory: x / 127.5 - 1, without a copy to reorder.
+
+    Multiplied, not divided: PyTorch divides by a number in two ways on CPU and GPU, which differ in the last bit.
+    """
+    return pixels.to(torch.float32).mul_(1 / 127.5).sub_(1.0).permute(0, 3, 1, 2)
+
+
+class ResidentFeed(Feed):
+    """The whole set decoded once, as uint8 on the device; a batch is a gather.
+
+    Holds `resident_bytes(source)` of device memory. On a GPU `get` enqueues one small copy and a few kernels and does
+    not wait. Raises UserError for the first picture that cannot be decoded.
+    """
+
+    kind = "resident"
+
+    def __init__(self, source: PairSource, stream: Stream, device: torch.device | str, swap: bool) -> None:
+        super().__init__(source, stream, device, swap)
+        self._A, self._B = (pixels.to(self.device) for pixels in _decode_all(source))  # (items, load, load, c)
+
+    def get(self, images_seen: int) -> Batch:
+        draw = self.stream.draw(images_seen)
+        cut = self._cut_each if self.device.type == "cpu" else self._gather
+        return self._finish(*cut(draw))
+
+    def _cut_each(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sample by sample: on a CPU copying rows beats an index per pixel."""
+        crop = self.stream.crop_size
+        sides = []
+        for pixels in (self._A, self._B):
+            out = pixels.new_empty((len(draw.items), crop, crop, pixels.shape[3]))
+            for k, (item, top, left, flip) in enumerate(zip(*draw_lists(draw), strict=True)):
+                window = pixels[item, top : top + crop, left : left + crop]
+                out[k] = window.flip(1) if flip else window
+            sides.append(out)
+        return sides[0], sides[1]
+
+    def _gather(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+        """All samples at once: one index for the picture, one for its rows, one for its columns."""
+        crop = self.stream.crop_size
+        along = np.arange(crop)
+        rows = draw.top[:, None] + along  # (n, crop)
+        columns = draw.left[:, None] + np.where(draw.flip[:, None], crop - 1 - along, along)
+        where = torch.from_numpy(np.concatenate([draw.items[:, None], rows, columns], axis=1))  # (n, 1 + 2 crop)
+        if self.device.type == "cuda":
+            where = where.pin_memory()
+        where = where.to(self.device, non_blocking=True)
+        item, row, column = where[:, :1, None], where[:, 1 : 1 + crop, None], where[:, None, 1 + crop :]
+        return self._A[item, row, column], self._B[item, row, column]
+
+    def describe(self) -> str:
+        mib = (self._A.numel() + self._B.numel()) / 2**20
+        return (
+            f"{self.source.describe()}; resident feed{self.chosen_because}: decoded once, {mib:.0f} MiB on "
+            f"{self.device.type}"
+        )
+
+    def close(self) -> None:
+        self._A = self._B = torch.empty(0)
+
+
+class PillowFeed(Feed):
+    """Threads decode the next batches of the stream while the network works on this one.
+
+    threads: at least 2, by default one per core, at most 8. Pillow and NumPy release the interpreter while they
+    work, so threads of one process keep up with worker processes. An address out of sequence is answered too; it only
+    loses what was prepared. A process forked from this one starts its own threads.
+    """
+
+    kind = "pillow"
+
+    def __init__(
+        self, source: PairSource, stream: Stream, device: torch.device | str, swap: bool, *, threads: int = 0
+    ) -> None:
+        super().__init__(source, stream, device, swap)
+        self.threads = max(2, threads or min(8, cores()))
+        self._ahead = max(2, -(-2 * self.threads // stream.batch))  # batches: every thread has its next picture
+        self._step = stream.batch * stream.world  # images seen from one batch of this process to its next
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="pygan-pillow")
+        self._prepared: dict[int, list[Future]] = {}
+
+    def get(self, images_seen: int) -> Batch:
+        if self._closed:
+            raise ValueError("this feed is closed: open another with paired_feed")
+        if self._process != os.getpid():
+            self._start()
+        if images_seen not in self._prepared:
+            self._forget()
+            self._prepare(images_seen)
+        coming = self._prepared.pop(images_seen)
+        for k in range(1, self._ahead + 1):
+            self._prepare(images_seen + k * self._step)
+        sides = [np.stack(side) for side in zip(*(sample.result() for sample in coming), strict=True)]
+        return self._finish(*(self._to_device(torch.from_numpy(side)) for side in sides))
+
+    def _prepare(self, images_seen: int) -> None:
+        if images_seen not in self._prepared:
+            samples = zip(*draw_lists(self.stream.draw(images_seen)), strict=True)
+            self._prepared[images_seen] = [self._pool.submit(self._sample, *sample) for sample in samples]
+
+    def _sample(self, item: int, top: int, left: int, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+        crop = self.stream.crop_size
+        A, B = (side[top : top + crop, left : left + crop] for side in self.source.pair(item))
+        return (A[:, ::-1], B[:, ::-1]) if flip else (A, B)
+
+    def _to_device(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self.device.type != "cuda":
+            return pixels.to(self.device)
+        return pixels.pin_memory().to(self.device, non_blocking=True)
+
+    def _forget(self) -> None:
+        for samples in self._prepared.values():
+            for sample in samples:
+                sample.cancel()
+        self._prepared.clear()
+
+    def describe(self) -> str:
+        return (
+            f"{self.source.describe()}; pillow feed{self.chosen_because}: {self.threads} threads decode "
+            f"{self._ahead} batches ahead"
+        )
+
+    def close(self) -> None:
+        self._closed = True
+        if self._process == os.getpid():
+            self._forget()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def draw_lists(draw: Draw) -> tuple[list[int], list[int], list[int], list[bool]]:
+    """The draw as Python numbers: (items, top, left, flip)."""
+    return draw.items.tolist(), draw.top.tolist(), draw.left.tolist(), draw.flip.tolist()
+
+
+def resident_bytes(source: PairSource) -> int:
+    """Device memory that a `ResidentFeed` of this source takes."""
+    return len(source) * source.load_size**2 * sum(source.channels)
+
+
+def memory_budget(device: torch.device | str) -> int:
+    """Bytes that a resident set may take: a quarter of what is free on the GPU, or of this machine's memory."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 4
+    return _free_memory() // 4
+
+
+def _free_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux: all there is, of which the caller takes a part
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _decode_all(source: PairSource) -> tuple[torch.Tensor, torch.Tensor]:
+    """All pairs: two uint8 tensors (items, load, load, channels) in main memory, with a line now and then."""
+    size = source.load_size
+    try:
+        A, B = (torch.empty((len(source), size, size, c), dtype=torch.uint8) for c in source.channels)
+    except (MemoryError, RuntimeError) as error:  # what PyTorch raises depends on its allocator
+        needed = resident_bytes(source) / 2**30
+        raise UserError(f"no memory for the decoded set ({needed:.1f} GiB): use --feed pillow") from error
+    views = A.numpy(), B.numpy()
+
+    def fill(i: int) -> None:
+        views[0][i], views[1][i] = source.pair(i)
+
+    started = last = time.monotonic()
+    pool = ThreadPoolExecutor(max(2, min(16, cores())), thread_name_prefix="pygan-resident")
+    try:
+        for done, _ in enumerate(pool.map(fill, range(len(source))), start=1):
+            if time.monotonic() - last > _SAY_EVERY_S:
+                last = time.monotonic()
+                left = (last - started) / done * (len(source) - done)
+                say(f"preparing pictures: {done} of {len(source)}, {left:.0f} s left")
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return A, B

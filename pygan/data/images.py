@@ -12,9 +12,10 @@ from PIL import Image, ImageOps
 
 from pygan.errors import UserError
 
-EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .png .bmp .tif .tiff .webp .ppm .pgm .pbm .pnm .gif .tga .jp2 .avif".split()
-)
+EXTENSIONS = {
+    ".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".gif", ".tga",
+    ".jp2", ".avif",
+}  # fmt: skip
 """Lower-case file name endings that count as pictures; everything else in a folder is left alone."""
 
 MAX_PIXELS = 89_478_485
@@ -94,7 +95,7 @@ def no_range(mode: str, low: int, high: int) -> str:
     """Why a picture of this mode and these extreme values has no 8-bit form; "" when it has."""
     if mode == "F":
         return "floating-point pixels have no fixed range; convert it to 8 or 16 bits"
-    if mode == "I" and not (0 <= low and high <= 65535):
+    if mode == "I" and (low < 0 or high > 65535):
         return f"32-bit integer pixels of {low}..{high} have no fixed range; convert it to 8 or 16 bits"
     return ""
 

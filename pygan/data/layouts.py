@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,17 @@ KNOWN = (
 _CMP = re.compile(r"cmp_([bx])(\d{4})$")
 _CMP_TRAIN_LAST = 299  # of base; 300..378 are the test set
 _HELD_OUT = ("val", "test")  # the first that is there
+
+
+class UnpairedError(UserError):
+    """Pictures without a partner of the same name; `names` are all of them, relative to the set's folder."""
+
+    def __init__(self, root: Path, names: list[str]) -> None:
+        self.names = names
+        super().__init__(
+            f"{len(names)} pictures in {root} have no partner of the same name: {some(names)}; rename or remove them "
+            f"(`pygan data check {root}` lists them), or leave them out with --skip-bad"
+        )
 
 
 @dataclass(frozen=True)
@@ -111,9 +123,9 @@ def _single(root: Path, kind: str) -> Layout:
         raise UserError(f"no pictures in {root / 'train'}; understood are {KNOWN}")
     filled = [name for name in _HELD_OUT if (root / name).is_dir() and list_images(root / name)]
     used = {"train", *filled[:1]}
-    rest = sum(path.relative_to(root).parts[0] not in used for path in list_images(root))
-    if rest:
-        notes.append(f"{rest} pictures elsewhere in it not used")
+    rest = [path.relative_to(root).parts for path in list_images(root)]
+    for place, count in sorted(Counter(p[0] if len(p) > 1 else "." for p in rest if p[0] not in used).items()):
+        notes.append(f"{count} in {place}/ not used")
     held_out = _items(root / filled[0], f"{filled[0]}/") if filled else None
     return Layout(root, kind, train, held_out, filled[0] if filled else "", natural, label_side, tuple(notes))
 
@@ -181,10 +193,7 @@ def _match(root: Path, a: Path, b: Path, prefix: str, skip: bool, notes: list[st
     alone = [str((a / n).relative_to(root)) for n in sorted(sides[0].keys() - sides[1].keys())]
     alone += [str((b / n).relative_to(root)) for n in sorted(sides[1].keys() - sides[0].keys())]
     if alone and not skip:
-        raise UserError(
-            f"{len(alone)} pictures in {root} have no partner of the same name: {some(alone)}; "
-            f"rename or remove them, or leave them out with --skip-bad"
-        )
+        raise UnpairedError(root, alone)
     both = sorted(sides[0].keys() & sides[1].keys())
     if not both:
         raise UserError(f"{a} and {b} have no name in common: the two pictures of a pair must be named alike")

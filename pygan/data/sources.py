@@ -19,6 +19,8 @@ from pygan.errors import UserError
 N_CLASSES = len(PALETTE) - 1
 """Facade classes: a label side with this many channels is one-hot, 255 (that is 1.0) in the plane of its class."""
 
+_SPLIT_STRIDE = 1_000_000  # house numbers of val and test start at one and two times this
+
 
 class PairSource(ABC):
     """A finite, ordered set of picture pairs of one split, each at `load_size` x `load_size` pixels.
@@ -206,6 +208,18 @@ class BuiltInTransformed(PairSource):
 def facade_name(index: int) -> str:
     """Name of the built-in house `index`, in memory and on disk."""
     return f"facade_{index:05d}"
+
+
+def houses_of(n_train: int, holdout: float) -> dict[str, range]:
+    """Indices of the houses of "train", "val" and "test". Held-out houses are the same whatever `n_train` is.
+
+    n_train: training houses, 1..1,000,000; val and test have `holdout` times as many each, at least one.
+    """
+    if not 1 <= n_train <= _SPLIT_STRIDE:
+        raise UserError(f"a built-in set has 1..{_SPLIT_STRIDE:,} training houses, got {n_train}")
+    n_held_out = max(1, round(holdout * n_train))
+    counts = {"train": n_train, "val": n_held_out, "test": n_held_out}
+    return {name: range(k * _SPLIT_STRIDE, k * _SPLIT_STRIDE + count) for k, (name, count) in enumerate(counts.items())}
 
 
 def draw_labels(ids: np.ndarray, channels: int) -> np.ndarray:

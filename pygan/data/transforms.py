@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from pygan.errors import UserError
 
@@ -46,6 +47,34 @@ def split(rgb: np.ndarray, transform: str) -> tuple[np.ndarray, np.ndarray]:
     if transform == "lab":
         return lab(rgb)
     return rgb, rgb
+
+
+def cut_hole_(A: torch.Tensor) -> torch.Tensor:
+    """Set the central half-size square of A (n, c, h, w) to 1.0 (white), in place: the input of inpainting."""
+    height, width = A.shape[2:]
+    top, left = height // 4, width // 4
+    A[:, :, top : top + height // 2, left : left + width // 2] = 1.0
+    return A
+
+
+def lab_to_rgb(L: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
+    """The way back from `lab`: L (n, 1, h, w) and ab (n, 2, h, w) in [-1, 1] -> sRGB (n, 3, h, w) in [-1, 1].
+
+    CIE 15:2004 8.2.1 and IEC 61966-2-1, D65; colours outside sRGB are clipped.
+    """
+    lightness = ((L.float() + 1) * 50 + 16) / 116
+    a, b = (ab.float() * 110).unbind(dim=1)
+    y = lightness[:, 0]
+    xyz = []
+    for f, white in zip((y + a / 500, y, y - b / 200), (0.950456, 1.0, 1.088754), strict=True):
+        xyz.append(white * torch.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)))
+    to_linear = torch.tensor(
+        [(3.240479, -1.537150, -0.498535), (-0.969256, 1.875991, 0.041556), (0.055648, -0.204043, 1.057311)],
+        device=L.device,
+    )
+    linear = torch.einsum("ij,njhw->nihw", to_linear, torch.stack(xyz, dim=1)).clamp(0, 1)
+    encoded = torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055)
+    return encoded * 2 - 1
 
 
 def with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

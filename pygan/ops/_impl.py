@@ -14,11 +14,12 @@ def compiled(op: str) -> bool:
     return _native.available() and hasattr(torch.ops.pygan, op)
 
 
-def choose(op: str, x: Tensor, impl: str) -> str:
-    """"native" or "ref" for an input like `x`.
+def choose(op: str, x: Tensor, impl: str, *, cpu_limit: int | None = None) -> str:
+    """Decide between "native" and "ref" for an input like `x`.
 
-    auto is the kernel wherever there is one: on CUDA for float32, bfloat16 and float16 (otherwise one line says why not),
-    on the CPU for float32, bfloat16 and float64.
+    auto is the kernel on CUDA for float32, bfloat16 and float16; otherwise one line says why not. On the CPU it is
+    the native twin for float32, bfloat16 and float64, up to `cpu_limit` values (None: any number), above which PyTorch
+    was measured to be faster.
 
     Raises:
         ValueError: `impl` is none of "auto", "native", "ref".
@@ -31,7 +32,8 @@ def choose(op: str, x: Tensor, impl: str) -> str:
     if impl != "auto":
         return impl
     if not x.is_cuda:
-        return "native" if compiled(op) and x.device.type == "cpu" and x.dtype != torch.float16 else "ref"
+        twin = compiled(op) and x.device.type == "cpu" and x.dtype != torch.float16
+        return "native" if twin and (cpu_limit is None or x.numel() <= cpu_limit) else "ref"
     if not compiled(op) or not torch._C._dispatch_has_kernel_for_dispatch_key(f"pygan::{op}", "CUDA"):
         errors.say_once(f"{op} runs in plain PyTorch (slower): no CUDA kernels; `pygan doctor` says why")
         return "ref"

@@ -18,6 +18,10 @@ from pygan.ops._impl import choose, compiled
 MODES = ("vanilla", "lsgan", "softplus", "wgangp", "hinge", "energy", "began")
 SIDES = ("D", "G")
 
+# Logits up to which the native twin is faster on a CPU: it saves a dozen small PyTorch calls, but its exp and log are
+# not vectorised. Break-even of vanilla, forward and backward, one core (benchmarks/bench_gan_loss.py).
+_CPU_LIMIT = 2048
+
 
 class GanLoss(NamedTuple):
     """What `gan_loss` returns: 0-d tensors, float32 (float64 for float64 logits). Only `loss` carries a gradient."""
@@ -139,11 +143,11 @@ def gan_loss(
         raise ValueError("gan_loss: k must be one float32 value on the device of the logits, without a gradient")
     if k is not None:
         k = k.reshape(())
-    if choose("gan_loss", logits, impl) == "ref":
+    if choose("gan_loss", logits, impl, cpu_limit=_CPU_LIMIT) == "ref":
         return gan_loss_ref(logits, mode=mode, side=side, n_real=n_real, weight=weight, margin=margin, k=k)
 
-    if not logits.is_contiguous() and not (logits.dim() == 4 and logits.is_contiguous(memory_format=torch.channels_last)):
-        logits = logits.contiguous()
+    if logits.dim() != 4 or not logits.is_contiguous(memory_format=torch.channels_last):
+        logits = logits.contiguous()  # each sample one run of memory
     count, count_real = logits.numel(), n_real * (logits.numel() // n)
     # float16 keeps the gradient of one logit, which is of the order of 1, and `unit` until the loss scaler's factor is
     # known. A unit of 2 / the smaller half leaves the largest logits of lsgan within its range.
@@ -154,6 +158,7 @@ def gan_loss(
         logits, MODES.index(mode), SIDES.index(side), n_real, weight, margin, k, unit, want_grad
     )
     return GanLoss(loss, *stats.unbind())
+
 
 def _fake(logits, mode, side, n_real, weight, margin, k, unit, want_grad):
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32

@@ -12,6 +12,10 @@ from pygan import errors
 from pygan.ops._autograd import may_overwrite
 from pygan.ops._impl import choose, compiled
 
+# Values up to which the native twin is faster on a CPU: fewer PyTorch calls, but a sum that is not vectorised
+# (benchmarks/bench_l1_loss.py, forward and backward, one core).
+_CPU_LIMIT = 16384
+
 
 def l1_loss_ref(a: Tensor, b: Tensor, *, weight: float = 1.0) -> Tensor:
     """`l1_loss` in plain PyTorch: what the kernels must equal."""
@@ -24,8 +28,9 @@ def l1_loss(a: Tensor, b: Tensor, *, weight: float = 1.0, impl: str = "auto") ->
     """weight * mean |a - b|, the reconstruction loss of pix2pix (Isola 2017, eq. 3).
 
     Args:
-        a, b: any shape, the same for both; float32, bfloat16, float16 or float64. They may differ in dtype: the output of
-            a network under autocast goes beside its float32 target without a cast.
+        a: any shape; float32, bfloat16, float16 or float64.
+        b: the shape of a. Its dtype may differ: the output of a network under autocast goes beside its float32 target
+            without a cast.
         weight: factor of the loss.
         impl: "native" (the kernels), "ref" (plain PyTorch) or "auto" (the faster one).
 
@@ -43,7 +48,7 @@ def l1_loss(a: Tensor, b: Tensor, *, weight: float = 1.0, impl: str = "auto") ->
     if a.device != b.device:
         raise ValueError(f"l1_loss: a and b must be on the same device, got {a.device} and {b.device}")
     a, b = _same_dtype(a, b)
-    if choose("l1_loss", a, impl) == "ref":
+    if choose("l1_loss", a, impl, cpu_limit=_CPU_LIMIT) == "ref":
         return l1_loss_ref(a, b, weight=weight)
     a, b = _same_layout(a, b)
     # float16 keeps the sign alone, and the rest in `unit`, until the loss scaler's factor is known.
@@ -70,6 +75,7 @@ def _same_layout(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     if not (a.is_contiguous(memory_format=layout) and b.is_contiguous(memory_format=layout)):
         errors.say_once("l1_loss copies an input on every call: a and b differ in memory format, or have gaps")
     return a.contiguous(memory_format=layout), b.contiguous(memory_format=layout)
+
 
 def _fake(a, b, weight, unit, want_grad):
     loss = a.new_empty((), dtype=torch.float64 if a.dtype == torch.float64 else torch.float32)

@@ -48,9 +48,15 @@ def upsample_concat(x: Tensor, skip: Tensor | None, *, impl: str = "auto") -> Te
             raise ValueError(
                 f"upsample_concat: skip must be {x.dtype} on {x.device} like x, got {skip.dtype} on {skip.device}"
             )
-    if choose("upsample_concat", x, impl) == "ref":
+    # On a CPU the twin wins up to 8-fold, but not the bfloat16 sums of a backward without the skip's copy around them
+    # (benchmarks/bench_upsample_concat.py, one core).
+    cpu_limit = 0 if skip is None and x.dtype == torch.bfloat16 else None
+    if choose("upsample_concat", x, impl, cpu_limit=cpu_limit) == "ref":
         return upsample_concat_ref(x, skip)
-    return torch.ops.pygan.upsample_concat(_nhwc(x, "x"), None if skip is None else _nhwc(skip, "skip"))
+    for name, t in (("x", x), ("skip", skip)):
+        if t is not None and not _is_nhwc(t):
+            errors.say_once(f"upsample_concat copies {name} on every call: it is not channels_last")
+    return torch.ops.pygan.upsample_concat(_to_nhwc(x), None if skip is None else _to_nhwc(skip))
 
 
 def merge_upsample_weight(w3: Tensor) -> Tensor:
@@ -83,7 +89,8 @@ def upsample_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, p
 
     Args:
         x: (n, i, h, w).
-        weight: (o, i, 3, 3); bias: (o,) or None.
+        weight: (o, i, 3, 3).
+        bias: (o,) or None.
         pad_mode: "zeros" or "reflect": what the convolution sees beyond the edge of the upsampled map.
 
     Returns:
@@ -97,8 +104,8 @@ def upsample_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, p
     merged = merge_upsample_weight(weight)
     if pad_mode == "zeros":
         return F.conv_transpose2d(x, merged, bias, stride=2, padding=1)
-    # One step beyond the edge, the reflection of the upsampled map is its second pixel, which equals the first: the small
-    # map replicated by 1. That makes the output 2 larger on each side, and a padding of 3 instead of 1 crops it again.
+    # One step beyond the edge, the reflection of the upsampled map is its second pixel, which equals the first: the
+    # small map replicated by 1. The output grows by 2 on each side; a padding of 3 instead of 1 crops it again.
     return F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), merged, bias, stride=2, padding=3)
 
 
@@ -106,6 +113,7 @@ def _merge_taps(w: Tensor, dim: int) -> Tensor:
     """3 kernel taps along `dim` become the 4 of a transposed convolution with stride 2 and padding 1."""
     first, middle, last = w.unbind(dim)
     return torch.stack([last, middle + last, first + middle, first], dim)
+
 
 def _is_nhwc(t: Tensor) -> bool:
     """channels_last, or a channel slice of a channels_last tensor; strides of dimensions of size 1 say nothing."""
@@ -116,11 +124,8 @@ def _is_nhwc(t: Tensor) -> bool:
     return pitch >= c and all(size == 1 or stride == expected for size, stride, expected in strides)
 
 
-def _nhwc(t: Tensor, name: str) -> Tensor:
-    if _is_nhwc(t):
-        return t
-    errors.say_once(f"upsample_concat copies {name} on every call: it is not channels_last")
-    return t.contiguous(memory_format=torch.channels_last)
+def _to_nhwc(t: Tensor) -> Tensor:
+    return t if _is_nhwc(t) else t.contiguous(memory_format=torch.channels_last)
 
 
 def _empty(n, c, h, w, like):
@@ -143,13 +148,9 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, g):
     needs_x, needs_skip = ctx.needs_input_grad
-    dx = _sum_2x2(g[:, : ctx.c1]) if needs_x else None
+    # the consumer may have handed back an NCHW gradient, or an expanded scalar
+    dx = torch.ops.pygan.upsample_concat_backward(_to_nhwc(g[:, : ctx.c1])) if needs_x else None
     return dx, g[:, ctx.c1 :] if needs_skip else None
-
-
-def _sum_2x2(g):
-    # g may be an expanded scalar or come from an NCHW consumer
-    return torch.ops.pygan.upsample_concat_backward(g if _is_nhwc(g) else g.contiguous(memory_format=torch.channels_last))
 
 
 def _setup_context_backward(ctx, inputs, output):
@@ -157,9 +158,7 @@ def _setup_context_backward(ctx, inputs, output):
 
 
 def _backward_of_backward(ctx, ddx):
-    return torch.ops.pygan.upsample_concat(
-        ddx if _is_nhwc(ddx) else ddx.contiguous(memory_format=torch.channels_last), None
-    )
+    return torch.ops.pygan.upsample_concat(_to_nhwc(ddx), None)
 
 
 if compiled("upsample_concat"):

@@ -17,14 +17,12 @@ void run(const L1LossArgs& args) {
   const double per_item = 1.0 / args.count;
   const Real slope = args.weight * per_item / args.unit;
   const auto sum = ordered_sum<1>(args.count, [&](int64_t begin, int64_t end, std::array<double, 1>& total) {
+    for (int64_t i = begin; i < end; ++i)
+      total[0] += std::abs(static_cast<Real>(a[i]) - static_cast<Real>(b[i]));
+    if (grad == nullptr) return;
     for (int64_t i = begin; i < end; ++i) {
       const Real difference = static_cast<Real>(a[i]) - static_cast<Real>(b[i]);
-      total[0] += std::abs(difference);
-      if (grad != nullptr) {
-        // a NaN is neither above nor below 0 and passes through
-        const Real value = difference > 0 ? slope : difference < 0 ? -slope : difference * 0;
-        grad[i] = static_cast<A>(value);
-      }
+      grad[i] = static_cast<A>((difference > 0 ? slope : Real(0)) - (difference < 0 ? slope : Real(0)));
     }
   });
   *static_cast<Real*>(args.loss) = args.weight * (sum[0] * per_item);

@@ -16,8 +16,10 @@ __device__ __forceinline__ void load(const B* from, float (&to)[V]) {
   }
 }
 
-// slope * sign(d); a NaN is neither above nor below 0 and passes through.
-__device__ __forceinline__ float sign_times(float d, float slope) { return d > 0.0f ? slope : d < 0.0f ? -slope : d * 0.0f; }
+// slope * sign(d), with sign(0) = 0.
+__device__ __forceinline__ float sign_times(float d, float slope) {
+  return d > 0.0f ? slope : d < 0.0f ? -slope : 0.0f;
+}
 
 // The first `vectors` groups of V values go by 16-byte accesses, the others one by one.
 template <class A, class B>

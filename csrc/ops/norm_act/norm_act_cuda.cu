@@ -90,7 +90,7 @@ __device__ __forceinline__ Vec<T, V> load(const void* data, int64_t ld, int64_t 
 
 template <class T, int V>
 __device__ __forceinline__ void store(void* data, int64_t ld, int64_t row, int64_t c, const Vec<T, V>& v) {
-  *reinterpret_cast<Vec<T, V>*>(static_cast<T*>(data) + row * ld + c) = v;
+  store_vec(static_cast<T*>(data) + row * ld + c, v);
 }
 
 // keep[i]: 0 where element i is dropped, 1 / (1 - p) where it is kept, 1 without dropout.

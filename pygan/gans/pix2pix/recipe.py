@@ -17,7 +17,8 @@ from pygan.errors import UserError
 from pygan.gans.pix2pix import model
 from pygan.losses import gan_loss, gradient_penalty, l1_loss
 from pygan.nn import INIT_KINDS, Mode, init_weights_
-from pygan.optim import adam, end_step_, uniform, update
+from pygan.ops.philox import words
+from pygan.optim import adam, end_step_, update
 from pygan.recipe import BaseRecipe, option
 from pygan.state import State
 
@@ -36,6 +37,13 @@ class Recipe(BaseRecipe):
     load_size: int = option(286, "height and width that images are resized to", unit="pixels")
     crop_size: int = option(256, "height and width of the random crop that is trained on", unit="pixels")
     flip: bool = option(True, "mirror half of the pairs")
+    resample: str = option(
+        "auto", "filter for resizing; auto: bicubic, nearest for label maps",
+        choices=("auto", "bicubic", "bilinear", "area", "nearest"),
+    )
+    input_transform: str = option(
+        "none", "make the input from single pictures instead of reading pairs", choices=data.transforms.TRANSFORMS
+    )
 
     generator: str = option("unet", "family of G", choices=("unet", "keras_unet", "chainer"))
     input_channels: int = option(0, "channels of G's input; 0: as in the data", unit="channels")
@@ -159,8 +167,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
-    """Pairs for training ("train") or the held-out ones ("val"), already in the recipe's direction."""
-    return data.paired_feed(recipe, split=split, device=device, rank=rank, world=world)
+    """Pairs for training ("train") or the others ("held-out"), already in the recipe's direction."""
+    return data.paired_feed(_with_channels(recipe), split=split, device=device, rank=rank, world=world)
 
 
 def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
@@ -179,7 +187,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     loss_D = judged.loss
     if recipe.gan_mode == "wgangp":
         # A critic's slope is held near 1 on the way from fake to real.
-        alpha = uniform(state.rng, n, stream=_PENALTY_STREAM)
+        alpha = words(state.rng, _PENALTY_STREAM, n) / 2**32  # (n,) in [0, 1]
         penalty = gradient_penalty(lambda x: D(A, x, Mode(statistics="batch")), B, fake, alpha)
         loss_D = loss_D + recipe.lambda_gp * penalty
         logs["loss/gp"] = penalty.detach()
@@ -260,16 +268,23 @@ def discriminator(recipe: Recipe) -> nn.Module:
     return model.KerasPatchD(c_b, minibatch=recipe.d_minibatch, **common)
 
 
+def _with_channels(recipe: Recipe) -> Recipe:
+    """Channels left open become those of photographs, or of what the input transform makes of them."""
+    natural = data.transforms.NATURAL_CHANNELS[recipe.input_transform]
+    c_in, c_out = natural[::-1] if recipe.direction == "BtoA" else natural
+    return dataclasses.replace(
+        recipe, input_channels=recipe.input_channels or c_in, output_channels=recipe.output_channels or c_out
+    )
+
+
 def _with_defaults(recipe: Recipe) -> Recipe:
-    """What "auto" and 0 mean for the networks, once more for a recipe that was never resolved."""
+    """What "auto" and 0 mean for the networks."""
     library = {"unet": "pytorch", "keras_unet": "keras", "chainer": "chainer"}[recipe.generator]
     doubling = "nearest" if recipe.generator == "keras_unet" else "deconv"
     return dataclasses.replace(
-        recipe,
+        _with_channels(recipe),
         bn=library if recipe.bn == "auto" else recipe.bn,
         upsample=doubling if recipe.upsample == "auto" else recipe.upsample,
-        input_channels=recipe.input_channels or 3,
-        output_channels=recipe.output_channels or 3,
         levels=_levels(recipe),
     )
 

@@ -1,0 +1,339 @@
+"""`pygan train` from outside: what it writes, what it says, and how it takes bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pygan.__main__ import main
+from pygan.rundir import read_metrics
+
+TINY = ["train", "pix2pix", "--preset", "tiny", "--device", "cpu", "--no-tensorboard"]
+
+
+def pygan(*argv, **kwargs):
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pygan", *map(str, argv)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **kwargs,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """One finished tiny run for the tests that only look."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    assert main([*TINY[:-1], "--run", str(path), "--log-every-images", "2"]) == 0
+    return path
+
+
+def fails(capfd, *argv):
+    """Run in-process; must end with 2 and one line on stderr. Returns the line."""
+    assert main([str(word) for word in argv]) == 2
+    error = capfd.readouterr().err.strip()
+    assert len(error.splitlines()) == 1, error
+    assert error.startswith("pygan: error: ")
+    return error
+
+
+def pairs(folder, count=4, size=(48, 24), split="train"):
+    """Side-by-side JPEG pairs of noise."""
+    (folder / split).mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0)
+    for i in range(count):
+        pixels = noise.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / split / f"{i}.jpg")
+    return folder
+
+
+def test_a_run_directory_explains_itself(trained):
+    facts = json.loads((trained / "recipe.json").read_text())
+    assert facts["gan"] == "pix2pix"
+    assert facts["recipe"]["crop_size"] == 32
+    rows = read_metrics(trained)
+    assert [row["images"] for row in rows] == list(range(2, 33, 2))
+    assert {"loss/G", "loss/D", "logit/real", "logit/fake", "lr", "epoch", "images_per_s"} <= rows[-1].keys()
+    for name in ("last", "previous", "best"):
+        assert (trained / "checkpoints" / name / "G.safetensors").exists()
+    assert Image.open(trained / "samples" / "images-000000032.png").size[0] > 90
+    assert list(trained.glob("events.out.tfevents.*"))
+
+
+def test_tensorboard_reads_the_events(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained)).Reload()
+    scalars = {event.step: event.value for event in events.Scalars("loss/G_l1")}
+    rows = {row["images"]: row["loss/G_l1"] for row in read_metrics(trained)}
+    assert scalars == pytest.approx(rows)
+    assert "samples" in events.Tags()["images"]
+
+
+def test_the_final_table_and_where_everything_lies(tmp_path):
+    done = pygan(*TINY, "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    for word in (
+        "L1",
+        "PSNR",
+        "SSIM",
+        "mean image",
+        "copy of the input",
+        "median colour of each label",
+        "pygan translate",
+    ):
+        assert word in done.stdout
+    assert done.stderr == ""
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(trained, tmp_path):
+    flags = [*TINY, "--run", str(tmp_path / "run"), "--log-every-images", "2"]
+    for steps in (3, 4, 9):
+        assert main([*flags, "--max-steps", str(steps)]) == 0
+    assert main(["train", "pix2pix", "--run", str(tmp_path / "run"), "--device", "cpu"]) == 0  # no flag is repeated
+    clock = {"images_per_s"}
+    ours, theirs = (
+        [{k: v for k, v in row.items() if k not in clock} for row in read_metrics(p)]
+        for p in (tmp_path / "run", trained)
+    )
+    assert ours == theirs
+    from safetensors.numpy import load_file
+
+    for name in ("G", "D", "state"):
+        a, b = (load_file(p / "checkpoints" / "last" / f"{name}.safetensors") for p in (tmp_path / "run", trained))
+        assert a.keys() == b.keys()
+        assert all(a[key].tobytes() == b[key].tobytes() for key in a)
+
+
+def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-u",
+            "-m",
+            "pygan",
+            *TINY,
+            "--run",
+            str(tmp_path / "run"),
+            "--epochs",
+            "5000",
+            "--log-every-images",
+            "2",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        pass
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "stopped by SIGTERM and saved at" in out
+    assert f"pygan train pix2pix --run {tmp_path / 'run'}" in out
+    manifest = json.loads((tmp_path / "run" / "checkpoints" / "last" / "manifest.json").read_text())
+    assert manifest["images_seen"] == read_metrics(tmp_path / "run")[-1]["images"]
+
+
+def test_twenty_kills(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent.parent / "kill_resume.py"), "--kills", "20"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "20 kills" in done.stdout
+
+
+def test_dry_run_writes_nothing(tmp_path, capfd):
+    assert main([*TINY, "--dry-run"]) == 0
+    assert "nothing was written" in capfd.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_defaults_with_units():
+    done = pygan("train", "pix2pix", "--help")
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 0
+    assert "(default: 256 pixels)" in text
+    assert "--lambda-l1 X" in text
+    assert "(default: 0.0002)" in text
+
+
+def test_underscored_flags_are_understood(tmp_path, capfd):
+    assert main([*TINY, "--lambda_l1=7", "--dry-run"]) == 0
+    assert "lambda_l1                 7.0" in capfd.readouterr().out
+
+
+# Bad input: one line, exit code 2, nothing written or lost.
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["train", "pix2pix", "--preset", "tinny"], "unknown preset 'tinny': choose one of"),
+        (["train", "pix3pix"], "pix3pix"),
+        ([*TINY, "--colour", "red"], "--colour"),
+        ([*TINY, "--batch", "x"], "invalid int value: 'x'"),
+        ([*TINY, "--batch", "0"], "--batch must be at least 1"),
+        ([*TINY, "--crop-size", "33"], "--crop-size"),
+        ([*TINY, "--data", "nowhere"], "nowhere"),
+        ([*TINY[:4], "--device", "cuda"], "--device cuda"),
+        ([*TINY, "--max-steps", "0"], "--max-steps must be at least 1"),
+        ([], "VERB"),
+    ],
+)
+def test_wrong_words(argv, says, capfd, tmp_path):
+    assert says in fails(capfd, *argv)
+    assert not list(tmp_path.iterdir())
+
+
+def damage_empty(folder):
+    folder.mkdir()
+
+
+def damage_unequal_halves(folder):
+    pairs(folder)
+    Image.new("RGB", (49, 24)).save(folder / "train" / "odd.jpg")
+
+
+def damage_truncated(folder):
+    file = pairs(folder) / "train" / "1.jpg"
+    file.write_bytes(file.read_bytes()[:300])
+
+
+def damage_zero_bytes(folder):
+    (pairs(folder) / "train" / "1.jpg").write_bytes(b"")
+
+
+def damage_mislabelled(folder):
+    (pairs(folder) / "train" / "1.jpg").write_text("I am a text")
+
+
+def damage_bomb(folder):
+    pairs(folder)
+    Image.new("1", (40_000, 10_000)).save(folder / "train" / "bomb.png")
+
+
+def damage_one_pixel(folder):
+    pairs(folder)
+    Image.new("RGB", (2, 1)).save(folder / "train" / "speck.png")
+
+
+def damage_unpaired(folder):
+    for name, stems in (("A", "abc"), ("B", "abd")):
+        (folder / name).mkdir(parents=True)
+        for stem in stems:
+            Image.new("RGB", (24, 24)).save(folder / name / f"{stem}.png")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (damage_empty, "set"),
+        (damage_unequal_halves, "odd.jpg"),
+        (damage_truncated, "1.jpg"),
+        (damage_zero_bytes, "1.jpg"),
+        (damage_mislabelled, "1.jpg"),
+        (damage_bomb, "bomb.png"),
+        (damage_one_pixel, "speck.png"),
+        (damage_unpaired, "c"),
+    ],
+)
+def test_bad_images_are_named_and_nothing_is_written(damage, says, tmp_path, capfd):
+    damage(tmp_path / "set")
+    assert says in fails(capfd, *TINY, "--data", tmp_path / "set", "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_skip_bad_trains_on_the_rest(tmp_path):
+    damage_truncated(tmp_path / "set")
+    assert main([*TINY, "--data", str(tmp_path / "set"), "--skip-bad", "--max-steps", "1", "--run", "run"]) == 0
+
+
+def test_an_output_that_cannot_be_written(tmp_path, capfd):
+    (tmp_path / "file").write_text("not a folder")
+    assert "choose another place with --run" in fails(capfd, *TINY, "--run", tmp_path / "file" / "run")
+
+
+def test_another_recipe_does_not_touch_a_run(trained, capfd):
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
+    line = fails(capfd, *TINY, "--run", trained, "--lambda-l1", "10")
+    assert "was started with --lambda-l1 100.0, now it is 10.0" in line
+    assert "--resume is never" in fails(capfd, *TINY, "--run", trained, "--resume", "never")
+    after = {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.name != ".lock"}
+    assert after == {p: t for p, t in before.items() if p.name != ".lock"}
+
+
+def test_a_run_in_use_is_left_alone(tmp_path, capfd):
+    from pygan.rundir import RunDir
+
+    assert main([*TINY, "--run", "run", "--max-steps", "1"]) == 0
+    holder = RunDir(tmp_path / "run").open()
+    try:
+        capfd.readouterr()
+        assert "in use by another process" in fails(capfd, *TINY, "--run", "run")
+    finally:
+        holder.close()
+
+
+def test_a_damaged_checkpoint_falls_back_and_says_so(tmp_path, capfd):
+    assert main([*TINY, "--run", "run", "--max-steps", "9"]) == 0
+    victim = tmp_path / "run" / "checkpoints" / "last" / "G.safetensors"
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.unlink()  # hard links share the bytes: damage this one only
+    victim.write_bytes(data)
+    assert main([*TINY, "--run", "run"]) == 0
+    said = capfd.readouterr()
+    assert "is damaged (G.safetensors: checksum differs)" in said.err
+    assert "resuming" in said.out
+
+
+def test_a_full_disk_stops_with_one_line_and_keeps_what_was_there(tmp_path):
+    assert main([*TINY, "--run", str(tmp_path / "run"), "--max-steps", "9"]) == 0
+    before = (tmp_path / "run" / "checkpoints" / "last" / "manifest.json").read_bytes()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1)); from pygan.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *TINY, "--run", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "is intact" in done.stderr
+    assert (tmp_path / "run" / "checkpoints" / "last" / "manifest.json").read_bytes() == before
+    assert main([*TINY, "--run", str(tmp_path / "run")]) == 0
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capfd):
+    assert (
+        main([*TINY, "--run", "run", "--lr", "1e30", "--checkpoint-every-images", "2", "--log-every-images", "2"]) == 1
+    )
+    line = capfd.readouterr().err.strip().splitlines()[-1]
+    assert "became NaN or infinite at step" in line
+    assert "first seen in module" in line
+    for found in (tmp_path / "run" / "checkpoints").glob("*/manifest.json"):
+        assert json.loads(found.read_text())["steps"] < 32

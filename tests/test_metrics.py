@@ -1,0 +1,69 @@
+"""Measures with values known beforehand."""
+
+import math
+
+import pytest
+import torch
+
+from pygan.metrics import gradient_correlation, l1, psnr, ssim
+
+
+@pytest.fixture
+def image():
+    return torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_l1_and_psnr_of_a_constant_shift(image):
+    near = image * 0.5
+    assert float(l1(near + 0.25, near)) == pytest.approx(0.25, rel=1e-5)
+    assert float(psnr(near + 0.25, near)) == pytest.approx(10 * math.log10(4 / 0.0625), rel=1e-5)
+    assert float(psnr(near, near)) == pytest.approx(100.0, rel=1e-5)
+    both = torch.cat((near + 0.25, near)), torch.cat((near, near))
+    assert float(psnr(*both)) == pytest.approx((10 * math.log10(4 / 0.0625) + 100) / 2, rel=1e-5)
+
+
+def test_ssim_of_equal_inverted_and_flat_images(image):
+    assert float(ssim(image, image)) == pytest.approx(1.0, abs=1e-5)
+    assert float(ssim(image, -image)) < -0.5
+    flat = torch.full((1, 1, 11, 11), 0.5)
+    luminance = (2 * 0.5 * 0.25 + 0.0004) / (0.25 + 0.0625 + 0.0004)  # structure is 1 without variance
+    assert float(ssim(flat, flat * 0.5)) == pytest.approx(luminance, rel=1e-4)
+    with pytest.raises(ValueError, match="at least 11x11"):
+        ssim(image[..., :10], image[..., :10])
+
+
+def test_ssim_against_a_direct_sum():
+    draws = torch.Generator().manual_seed(3)
+    a, b = (torch.rand(1, 1, 11, 11, generator=draws, dtype=torch.float64) * 2 - 1 for _ in "ab")
+    offset = torch.arange(11, dtype=torch.float64) - 5
+    window = torch.exp(-(offset[:, None] ** 2 + offset[None] ** 2) / 4.5)
+    window /= window.sum()
+    mean_a, mean_b = (window * a).sum(), (window * b).sum()
+    var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+    covariance = (window * (a - mean_a) * (b - mean_b)).sum()
+    expected = (2 * mean_a * mean_b + 0.0004) * (2 * covariance + 0.0036)
+    expected /= (mean_a**2 + mean_b**2 + 0.0004) * (var_a + var_b + 0.0036)
+    assert float(ssim(a, b)) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_gradient_correlation(image):
+    assert float(gradient_correlation(image, image)) == pytest.approx(1.0, abs=1e-5)
+    assert float(gradient_correlation(image, -0.3 * image + 0.1)) == pytest.approx(1.0, abs=1e-4)
+    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(9)) * 2 - 1
+    assert abs(float(gradient_correlation(image, noise))) < 0.15
+    assert float(gradient_correlation(image, torch.zeros_like(image))) == 0.0
+
+
+def test_gradient_correlation_sees_where_edges_are():
+    a, b, c = (torch.zeros(1, 1, 16, 16) for _ in "abc")
+    a[..., :, 8:] = 1  # an edge down the middle
+    b[..., :, 8:] = 0.1
+    c[..., 8:, :] = 1  # one across
+    assert float(gradient_correlation(a, b)) == pytest.approx(1.0, abs=1e-5)
+    assert float(gradient_correlation(a, c)) < 0.1
+
+
+@pytest.mark.parametrize("measure", [l1, psnr, ssim, gradient_correlation])
+def test_shapes_must_agree(measure, image):
+    with pytest.raises(ValueError, match="one shape"):
+        measure(image, image[:1])
