@@ -42,7 +42,8 @@ class GraphedStep:
                     tensor.copy_(before[name])
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # "thread_local": a feed may allocate on the GPU from its own threads meanwhile, which is none of our business.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logs = step(self._batch)
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
-"""How near one image is to another. All take two (n, c, h, w) float tensors in [-1, 1] and return a 0-d tensor:
-the mean over the n images."""
+"""How near one image is to another.
+
+All take two (n, c, h, w) float tensors in [-1, 1] and return a 0-d tensor, the mean over the n images.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,11 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004, equation 13): Gaussian window 11x11, sigma 1.5, K1 0.01, K2 0.03.
 
-    Windows lie wholly inside the image, which must be at least 11x11 pixels; channels are averaged.
+    Computed on [0, 1], as usual (SSIM is not the same on [-1, 1]). Windows lie wholly inside the image, which must be
+    at least 11x11 pixels; channels are averaged.
     """
     _check(a, b)
+    a, b = (a + 1) / 2, (b + 1) / 2
     size, sigma = 11, 1.5
     if min(a.shape[2:]) < size:
         raise ValueError(f"ssim needs images of at least {size}x{size} pixels, got {a.shape[2]}x{a.shape[3]}")
@@ -47,7 +51,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     mean_a, mean_b = blur(a), blur(b)
     var_a, var_b = blur(a * a) - mean_a * mean_a, blur(b * b) - mean_b * mean_b
     covariance = blur(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
     structure = (2 * covariance + c2) / (var_a + var_b + c2)
     return (luminance * structure).mean()

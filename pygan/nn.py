@@ -88,8 +88,8 @@ class DeconvSame(nn.ConvTranspose2d):
 class UpsampleConv(nn.Conv2d):
     """Nearest x2 of x beside a skip, then convolution 3x3, padding 1: -> (n, c_out, 2h, 2w).
 
-    c_in counts the channels of x and of the skip (n, c, 2h, 2w), x first. Without a skip the two steps are one transposed
-    convolution with a merged kernel (`ops.upsample_conv3x3`), and no upsampled tensor exists.
+    c_in counts the channels of x and of the skip (n, c, 2h, 2w), x first. Without a skip the two steps are one
+    transposed convolution with a merged kernel (`ops.upsample_conv3x3`), and no upsampled tensor exists.
     """
 
     def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
@@ -213,9 +213,9 @@ def init_weights_(
     """Fill every parameter and buffer of `net`, on the CPU, from `generator`.
 
     Weights of convolutions and linear layers: "normal" N(0, gain), "xavier" normal (Glorot & Bengio 2010, gain),
-    "kaiming" normal (He et al. 2015, fan in), "orthogonal" (Saxe et al. 2014, gain) or "glorot" (Xavier uniform, gain 1,
-    the default of Keras). Their biases 0. Norm scales N(1, norm_std), shifts 0, running statistics 0 and 1; norm_std
-    defaults to `gain`, and to 0 for "glorot".
+    "kaiming" normal (He et al. 2015, fan in), "orthogonal" (Saxe et al. 2014, gain) or "glorot" (Xavier uniform,
+    gain 1, the default of Keras). Their biases 0. Norm scales N(1, norm_std), shifts 0, running statistics 0 and 1;
+    norm_std defaults to `gain`, and to 0 for "glorot".
     """
     if kind not in INIT_KINDS:
         raise ValueError(f"kind must be one of {', '.join(INIT_KINDS)}, got {kind!r}")

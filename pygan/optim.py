@@ -15,8 +15,8 @@ from pygan.state import State
 def adam(net: nn.Module, recipe: BaseRecipe, lr: float | None = None) -> torch.optim.Adam:
     """Adam (Kingma & Ba 2015, eps 1e-8) over the parameters of `net` with the recipe's numbers.
 
-    One fused pass over all parameters on CUDA and on the CPU (there 1.1 to 2.3 times as fast as the loop over tensors). On CUDA the
-    learning rate and the step count are tensors on the device: a captured graph sees them change.
+    One fused pass over all parameters on CUDA and on the CPU (there 1.1 to 2.3 times as fast as the loop over
+    tensors). On CUDA the learning rate and the step count are tensors on the device: a captured graph sees them change.
     """
     params = [param for param in net.parameters() if param.requires_grad]
     device = params[0].device

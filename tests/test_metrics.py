@@ -24,9 +24,9 @@ def test_l1_and_psnr_of_a_constant_shift(image):
 
 def test_ssim_of_equal_inverted_and_flat_images(image):
     assert float(ssim(image, image)) == pytest.approx(1.0, abs=1e-5)
-    assert float(ssim(image, -image)) < -0.5
+    assert float(ssim(image, -image)) < -0.5  # grey on average: only the structure is turned round
     flat = torch.full((1, 1, 11, 11), 0.5)
-    luminance = (2 * 0.5 * 0.25 + 0.0004) / (0.25 + 0.0625 + 0.0004)  # structure is 1 without variance
+    luminance = (2 * 0.75 * 0.625 + 1e-4) / (0.75**2 + 0.625**2 + 1e-4)  # in [0, 1]; structure is 1 without variance
     assert float(ssim(flat, flat * 0.5)) == pytest.approx(luminance, rel=1e-4)
     with pytest.raises(ValueError, match="at least 11x11"):
         ssim(image[..., :10], image[..., :10])
@@ -34,16 +34,16 @@ def test_ssim_of_equal_inverted_and_flat_images(image):
 
 def test_ssim_against_a_direct_sum():
     draws = torch.Generator().manual_seed(3)
-    a, b = (torch.rand(1, 1, 11, 11, generator=draws, dtype=torch.float64) * 2 - 1 for _ in "ab")
+    a, b = (torch.rand(1, 1, 11, 11, generator=draws, dtype=torch.float64) for _ in "ab")
     offset = torch.arange(11, dtype=torch.float64) - 5
     window = torch.exp(-(offset[:, None] ** 2 + offset[None] ** 2) / 4.5)
     window /= window.sum()
     mean_a, mean_b = (window * a).sum(), (window * b).sum()
     var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
     covariance = (window * (a - mean_a) * (b - mean_b)).sum()
-    expected = (2 * mean_a * mean_b + 0.0004) * (2 * covariance + 0.0036)
-    expected /= (mean_a**2 + mean_b**2 + 0.0004) * (var_a + var_b + 0.0036)
-    assert float(ssim(a, b)) == pytest.approx(float(expected), rel=1e-9)
+    expected = (2 * mean_a * mean_b + 1e-4) * (2 * covariance + 9e-4)
+    expected /= (mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4)
+    assert float(ssim(2 * a - 1, 2 * b - 1)) == pytest.approx(float(expected), rel=1e-9)
 
 
 def test_gradient_correlation(image):

@@ -124,9 +124,7 @@ def _channels(recipe: Any, natural_direction: str, *, labels: bool) -> tuple[int
     wanted = tuple(count or usual for count, usual in zip(wanted, NATURAL_CHANNELS[transform], strict=True))
     if transform == "lab":
         if wanted != (1, 2):
-            raise UserError(
-                "--input-transform lab makes 1 channel (L) and 2 (a, b): leave the channel flags out"
-            )
+            raise UserError("--input-transform lab makes 1 channel (L) and 2 (a, b): leave the channel flags out")
         return wanted
     for side, count in zip("AB", wanted, strict=True):
         if count not in (1, 3) and not (labels and side == "B" and count == N_CLASSES):

@@ -55,15 +55,13 @@ def run(args: argparse.Namespace) -> int:
     """Run the parsed command. Returns the exit code: 0, or 2 when `check` found something bad. Errors: UserError."""
     if args.act == "make":
         return make_facades(
-            args.folder, n=args.n, size=args.size, seed=args.seed, holdout=args.holdout, format=args.format,
+            args.folder, n=args.n, size=args.size, seed=args.seed, holdout=args.holdout, ending=args.format,
             force=args.force,
         )  # fmt: skip
     return check(args.folder, plain=args.input_transform != "none")
 
 
-def make_facades(
-    folder: Path, *, n: int, size: str, seed: int, holdout: float, format: str, force: bool  # noqa: A002
-) -> int:
+def make_facades(folder: Path, *, n: int, size: str, seed: int, holdout: float, ending: str, force: bool) -> int:
     """Write train/, val/ and test/ of side-by-side pairs (photo left, labels right), file by file and atomically.
 
     The pictures are those that training on the built-in set `facades:<seed>` sees at the same size. Returns 0.
@@ -80,8 +78,8 @@ def make_facades(
             raise UserError(f"{folder} is not empty: give a new folder, or --force to write into it")
         for name in houses:
             (folder / name).mkdir(parents=True, exist_ok=True)
-        jobs = {folder / name / f"{facade_name(i)}.{format}": i for name, indices in houses.items() for i in indices}
-        _write_all(jobs, seed, (height, width), format)
+        jobs = {folder / name / f"{facade_name(i)}.{ending}": i for name, indices in houses.items() for i in indices}
+        _write_all(jobs, seed, (height, width), ending)
         _remove_older([folder / name for name in houses], set(jobs))
         _replace(folder / MARKER, json.dumps(_MARK | {"seed": seed}, indent=1).encode())
     except OSError as error:
@@ -104,12 +102,12 @@ def _parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def _write_all(jobs: dict[Path, int], seed: int, size: tuple[int, int], format: str) -> None:  # noqa: A002
+def _write_all(jobs: dict[Path, int], seed: int, size: tuple[int, int], ending: str) -> None:
     def write(path: Path) -> None:
         photo, ids = facade(seed, jobs[path], size)
         temporary = path.with_name(f".{path.name}.tmp")
         picture = Image.fromarray(np.concatenate([photo, PALETTE[ids]], axis=1))
-        picture.save(temporary, format={"png": "PNG", "jpg": "JPEG"}[format], **_SAVE[format])
+        picture.save(temporary, format={"png": "PNG", "jpg": "JPEG"}[ending], **_SAVE[ending])
         temporary.replace(path)
 
     last = time.monotonic()
@@ -186,7 +184,7 @@ def _misfits(folder: Path, layout: Layout, entries: dict[Path, Entry]) -> list[s
 
 
 def _counted(words: Iterable[str], shown: int = 4) -> str:
-    """"RGB 8 bit (12), L 8 bit (3)": most frequent first."""
+    """As in RGB 8 bit (12), L 8 bit (3): most frequent first."""
     counts = Counter(words).most_common()
     listed = ", ".join(f"{word} ({count})" for word, count in counts[:shown])
     return listed + (f" and {len(counts) - shown} more" if len(counts) > shown else "")

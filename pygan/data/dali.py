@@ -54,10 +54,11 @@ class DaliFeed(Feed):
     Same samples, crops and flips as every other feed. Same pixels up to decoder and resampling, in levels of 0..255:
     - decoding on the CPU: none for 8-bit files (JPEG of any chroma subsampling, PNG, BMP, PPM, TIFF, WebP), 1 for
       16-bit colour; on the GPU up to 3 for JPEG (mean 0.004);
-    - "bicubic" and "bilinear": mean below 0.01, up to 4 in photographs and up to 30 in single pixels of hard edges.
-      Mean 0.25 where Pillow resizes columns before rows, as Pillow 13 does for some pictures that are not square;
-    - "nearest": the other neighbour in the few rows and columns whose centre falls on the border of two pixels.
-    - pictures of load_size already: none.
+    - "bicubic" and "bilinear": mean below 0.02 (0.1 shrunk to a fifth), up to 4 in photographs, up to 30 in single
+      pixels of hard edges. Mean 0.25 where Pillow resizes columns before rows, as Pillow 13 does for some pictures
+      that are not square;
+    - "nearest": the other neighbour in the few rows and columns whose centre falls on the border of two pixels;
+    - pictures of load_size already are not resized and so differ by their decoding alone.
 
     Batches at consecutive addresses are prepared `ahead` steps early. Any other address is right too; it drops what
     was prepared. One thread at a time may call `get`.

@@ -388,9 +388,7 @@ class _Builder:
                 self.shape(Kind.DISC, x0 - size, y0, x0 + size, y0 + 2 * size, self.deco)
                 self.shape(Kind.DISC, x0 - size / 2, y0 + size / 2, x0 + size / 2, y0 + 1.5 * size, self.relief)
 
-    def _paint_dressing(
-        self, x0: float, y0: float, x1: float, y1: float, bay: int, french: bool, arched: bool
-    ) -> None:
+    def _paint_dressing(self, x0: float, y0: float, x1: float, y1: float, bay: int, french: bool, arched: bool) -> None:
         """Everything round the opening: molding, hood, sill."""
         t = self.surround
         if t:

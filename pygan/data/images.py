@@ -103,7 +103,7 @@ def no_range(mode: str, low: int, high: int) -> str:
 def check_size(width: int, height: int) -> None:
     """UserError for a picture too small to learn from or large enough to be a decompression bomb."""
     if width * height > MAX_PIXELS:
-        raise UserError(f"{width}x{height} pixels: more than {MAX_PIXELS:,} are not opened; make it smaller")
+        raise UserError(f"{width}x{height} pixels: more than {MAX_PIXELS:,} pixels are not opened; make it smaller")
     if min(width, height) < MIN_SIDE:
         raise UserError(f"{width}x{height} pixels: at least {MIN_SIDE}x{MIN_SIDE} are needed")
 
@@ -112,6 +112,8 @@ def why(error: BaseException) -> str:
     """A decoder's error as a few words on one line for the user."""
     if isinstance(error, Image.UnidentifiedImageError):
         return "not a picture, whatever its name says"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS:,} pixels are not opened; make it smaller"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, FileNotFoundError):

@@ -7,6 +7,7 @@ every feed see the same pixels, and N processes share the stream by taking every
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ class Stream:
         """The permutation of epoch `epoch` (0-based): int64, shape (n_items,)."""
         if not self.shuffle:
             return np.arange(self.n_items)
-        return np.argsort(self._words(_ORDER, epoch, self.n_items), kind="stable")
+        return _permutation(self.seed, epoch, self.n_items)
 
     def draw(self, images_seen: int) -> Draw:
         """The batch of this process when all processes together have seen `images_seen` images."""
@@ -67,10 +68,18 @@ class Stream:
         if not self.shuffle:
             centre = np.full(self.batch, slack // 2, dtype=np.int64)
             return Draw(items, centre, centre.copy(), np.zeros(self.batch, dtype=bool))
-        words = np.stack([self._words(_AUGMENT, s, 3) >> np.uint64(32) for s in samples])  # 32 random bits each
+        words = np.stack([_words(self.seed, _AUGMENT, s, 3) >> np.uint64(32) for s in samples])  # 32 random bits each
         top, left = ((words[:, i] * np.uint64(slack + 1)) >> np.uint64(32) for i in (0, 1))  # 0..slack, equally likely
         return Draw(items, top.astype(np.int64), left.astype(np.int64), (words[:, 2] >> np.uint64(31) == 1) & self.flip)
 
-    def _words(self, use: int, index: int, count: int) -> np.ndarray:
-        """`count` random 64-bit words: raw Philox output, which NumPy keeps the same from version to version."""
-        return np.random.Philox(key=self.seed % (1 << 63), counter=[0, 0, index, use]).random_raw(count)
+
+@functools.lru_cache(maxsize=4)  # a batch asks for one epoch's order again and again; two at its end
+def _permutation(seed: int, epoch: int, n_items: int) -> np.ndarray:
+    order = np.argsort(_words(seed, _ORDER, epoch, n_items), kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def _words(seed: int, use: int, index: int, count: int) -> np.ndarray:
+    """`count` random 64-bit words: raw Philox output, which NumPy keeps the same from version to version."""
+    return np.random.Philox(key=seed % (1 << 63), counter=[0, 0, index, use]).random_raw(count)

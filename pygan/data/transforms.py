@@ -88,7 +88,5 @@ def _cv2():
     try:
         import cv2  # heavy, and only Canny and Lab need it
     except ImportError:
-        raise UserError(
-            "the canny and lab input transforms need OpenCV: pip install opencv-python-headless"
-        ) from None
+        raise UserError("the canny and lab input transforms need OpenCV: pip install opencv-python-headless") from None
     return cv2

@@ -153,10 +153,7 @@ def gan_loss(
     # known. A unit of 2 / the smaller half leaves the largest logits of lsgan within its range.
     smaller = min(part for part in (count_real, count - count_real) if part > 0)
     unit = 2.0 * (weight or 1.0) / smaller if logits.dtype == torch.float16 else 1.0
-    want_grad = torch.is_grad_enabled() and logits.requires_grad
-    loss, stats, _ = torch.ops.pygan.gan_loss(
-        logits, MODES.index(mode), SIDES.index(side), n_real, weight, margin, k, unit, want_grad
-    )
+    loss, stats = _GanLoss.apply(logits, MODES.index(mode), SIDES.index(side), n_real, weight, margin, k, unit)
     return GanLoss(loss, *stats.unbind())
 
 
@@ -166,29 +163,32 @@ def _fake(logits, mode, side, n_real, weight, margin, k, unit, want_grad):
     return logits.new_empty((), dtype=dtype), logits.new_empty(4, dtype=dtype), grad
 
 
-def _setup_context(ctx, inputs, output):
-    _, stats, grad = output
-    ctx.mark_non_differentiable(stats, grad)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(grad)
-    ctx.unit, ctx.want_grad = inputs[7], inputs[8]
+class _GanLoss(torch.autograd.Function):
+    """The native op; its forward leaves the gradient behind, its backward scales it."""
 
+    @staticmethod
+    def forward(ctx, logits, mode, side, n_real, weight, margin, k, unit):
+        want_grad = ctx.needs_input_grad[0]
+        loss, stats, grad = torch.ops.pygan.gan_loss(logits, mode, side, n_real, weight, margin, k, unit, want_grad)
+        ctx.mark_non_differentiable(stats)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad)
+        ctx.unit = unit
+        return loss, stats
 
-def _backward(ctx, seed, _stats, _grad):
-    if seed is None:
-        return (None,) * 9
-    if not ctx.want_grad:
-        raise RuntimeError("gan_loss: the forward was told want_grad=False, so there is no gradient to return")
-    if torch.is_grad_enabled():
-        raise RuntimeError("gan_loss has no second derivative (create_graph=True); use impl='ref', which has one")
-    (grad,) = ctx.saved_tensors
-    if not may_overwrite(grad):
-        grad = grad.clone()
-    torch.ops.pygan.gan_loss_backward_(grad, seed, ctx.unit)
-    return (grad, *(None,) * 8)
+    @staticmethod
+    def backward(ctx, seed, _stats):
+        if seed is None:
+            return (None,) * 8
+        if torch.is_grad_enabled():
+            raise RuntimeError("gan_loss has no second derivative (create_graph=True); impl='ref' has one")
+        (grad,) = ctx.saved_tensors
+        if not may_overwrite(grad):
+            grad = grad.clone()
+        torch.ops.pygan.gan_loss_backward_(grad, seed, ctx.unit)
+        return (grad, *(None,) * 7)
 
 
 if compiled("gan_loss"):
     torch.library.register_fake("pygan::gan_loss", _fake)
     torch.library.register_fake("pygan::gan_loss_backward_", lambda grad, seed, unit: None)
-    torch.library.register_autograd("pygan::gan_loss", _backward, setup_context=_setup_context)

@@ -53,8 +53,7 @@ def l1_loss(a: Tensor, b: Tensor, *, weight: float = 1.0, impl: str = "auto") ->
     a, b = _same_layout(a, b)
     # float16 keeps the sign alone, and the rest in `unit`, until the loss scaler's factor is known.
     unit = (weight or 1.0) / a.numel() if a.dtype == torch.float16 else 1.0
-    want_grad = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
-    return torch.ops.pygan.l1_loss(a, b, weight, unit, want_grad)[0]
+    return _L1Loss.apply(a, b, weight, unit)
 
 
 def _same_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,32 +81,33 @@ def _fake(a, b, weight, unit, want_grad):
     return loss, torch.empty_like(a) if want_grad else a.new_empty(0)
 
 
-def _setup_context(ctx, inputs, output):
-    _, b, _, ctx.unit, ctx.want_grad = inputs
-    _, grad = output
-    ctx.mark_non_differentiable(grad)
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(grad)
-    ctx.dtype_b = b.dtype
+class _L1Loss(torch.autograd.Function):
+    """The native op; its forward leaves the gradient behind, its backward scales it."""
 
+    @staticmethod
+    def forward(ctx, a, b, weight, unit):
+        loss, grad = torch.ops.pygan.l1_loss(a, b, weight, unit, any(ctx.needs_input_grad))
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad)
+        ctx.unit = unit
+        ctx.dtype_b = b.dtype
+        return loss
 
-def _backward(ctx, seed, _grad):
-    if seed is None:
-        return (None,) * 5
-    if not ctx.want_grad:
-        raise RuntimeError("l1_loss: the forward was told want_grad=False, so there is no gradient to return")
-    (grad,) = ctx.saved_tensors
-    if torch.is_grad_enabled():  # a derivative of this backward is wanted: plain PyTorch, linear in seed
-        grad = (grad * (seed * ctx.unit)).to(grad.dtype)
-    else:
-        if not may_overwrite(grad):
-            grad = grad.clone()
-        torch.ops.pygan.l1_loss_backward_(grad, seed, ctx.unit)
-    needs_a, needs_b = ctx.needs_input_grad[:2]
-    return (grad if needs_a else None, -grad.to(ctx.dtype_b) if needs_b else None, None, None, None)
+    @staticmethod
+    def backward(ctx, seed):
+        if seed is None:
+            return None, None, None, None
+        (grad,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a derivative of this backward is wanted: plain PyTorch, linear in seed
+            grad = (grad * (seed * ctx.unit)).to(grad.dtype)
+        else:
+            if not may_overwrite(grad):
+                grad = grad.clone()
+            torch.ops.pygan.l1_loss_backward_(grad, seed, ctx.unit)
+        needs_a, needs_b, _, _ = ctx.needs_input_grad
+        return grad if needs_a else None, -grad.to(ctx.dtype_b) if needs_b else None, None, None
 
 
 if compiled("l1_loss"):
     torch.library.register_fake("pygan::l1_loss", _fake)
     torch.library.register_fake("pygan::l1_loss_backward_", lambda grad, seed, unit: None)
-    torch.library.register_autograd("pygan::l1_loss", _backward, setup_context=_setup_context)

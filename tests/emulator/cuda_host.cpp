@@ -475,12 +475,8 @@ void thread_fence() {
   breathe();
 }
 
-void before_atomic(void* address) {
-  breathe();
-  if (machine.running->fenced) release(address);
-}
-
 void after_atomic(void* address) {
+  if (machine.running->fenced) release(address);  // the atomic itself is part of what is published
   acquire(address);
   breathe();
 }

@@ -179,8 +179,7 @@ void block_barrier(Where where);
 // Called between two accesses that other threads may fall between; switches to another thread in random schedules.
 void breathe();
 void thread_fence();
-// Frame an atomic access for ThreadSanitizer: the fences before it publish this thread's writes to whoever comes after.
-void before_atomic(void* address);
+// Tells ThreadSanitizer what an atomic access orders: after a fence of this thread, it publishes what came before.
 void after_atomic(void* address);
 
 // A warp collective: waits until every lane of `mask` calls with the same `operation`, then runs it once for all.
@@ -293,7 +292,7 @@ inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::
 namespace pygan::emulator {
 template <class T, class Update>
 T atomic_update(T* p, Update update) {
-  before_atomic(p);
+  breathe();
   T expected;
   __atomic_load(p, &expected, __ATOMIC_RELAXED);
   T desired;

@@ -1,5 +1,8 @@
-"""Weights and inputs that anyone can compute: a hash of the element's number fills a net, so that its output is a
-fingerprint of its architecture, to be compared with the figures that other implementations give."""
+"""Weights and inputs that anyone can compute.
+
+A hash of the element's number fills a net, so that its output is a fingerprint of its architecture, to be compared with
+the figures that other implementations give.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def h(count: int, layer: int) -> np.ndarray:
-    """h(0..count-1, layer): float64 in [-0.5, 0.5), from 32-bit unsigned arithmetic."""
+    """The hash of elements 0..count-1 of a layer: float64 in [-0.5, 0.5), from 32-bit unsigned arithmetic."""
     x = np.arange(1, count + 1, dtype=np.uint32) * np.uint32(2654435761)
     x += np.uint32(40503 * layer % 2**32)
     x ^= x >> np.uint32(16)

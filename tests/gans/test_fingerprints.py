@@ -1,10 +1,10 @@
 """The architectures against fingerprints that stock layers gave: any wrong padding, order, width or norm shows here."""
 
+import fingerprint
 import numpy as np
 import pytest
 import torch
 
-import fingerprint
 from pygan.gans.pix2pix import model
 from pygan.nn import TRAIN
 

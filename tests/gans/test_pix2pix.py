@@ -1,4 +1,4 @@
-"""pix2pix: counts of every variant, the step against the paper's equations in stock PyTorch, how a trained G is used."""
+"""pix2pix: counts of every variant, the step against the equations in stock PyTorch, how a trained G is used."""
 
 import dataclasses
 import functools
@@ -207,7 +207,6 @@ def test_three_steps_equal_the_equations_in_stock_pytorch(mode):
     state = doubled(recipe)
     G, (D, d_pairs) = PlainG(state.G).double(), plain_d(state.D)
     D.double()
-    _, d_pairs = D, [(a, b) for (a, b) in d_pairs]
     pairs = [*G.pairs(state.G), *d_pairs]
     with torch.no_grad():
         for own, theirs in pairs:

@@ -143,12 +143,12 @@ std::tuple<Tensor, Tensor> norm_act(Tensor x, MaybeTensor weight, MaybeTensor bi
   STD_TORCH_CHECK(running_mean.has_value() == running_var.has_value(), kOp,
                   ": running_mean and running_var come together");
   STD_TORCH_CHECK(running_mean || !use_running, kOp, ": use_running needs running_mean and running_var");
-  STD_TORCH_CHECK(!running_mean || norm == "batch", kOp, ": running statistics are for norm 'batch'");
   STD_TORCH_CHECK(s.has_value() == skip_act.has_value(), kOp, ": s and skip_act come together");
 
   NormActForward args{};
   static_cast<NormActShape&>(args) =
       shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running);
+  STD_TORCH_CHECK(!running_mean || norm == "batch", kOp, ": running statistics are for norm 'batch'");
   const int64_t statistic_rows = args.statistics == Statistics::kNone ? 0 : args.groups;
   Tensor mean = torch::stable::new_empty(x, {statistic_rows, args.channels}, parameter_type(x));
   Tensor rstd = torch::stable::new_empty(x, {statistic_rows, args.channels}, parameter_type(x));

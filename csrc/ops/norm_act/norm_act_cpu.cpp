@@ -263,7 +263,7 @@ PYGAN_CLONES void sum_gradient(const NormActBackward& a, const Affine<Compute<T>
   }
 }
 
-// dx = scale * (g - mean_g - (x - mean) * slope_g)
+// dx = scale * (g - mean_g - (x - mean) * slope_g), or scale * g without batch statistics
 template <class T>
 PYGAN_CLONES void apply_backward(const NormActBackward& a, const Affine<Compute<T>>& p,
                                  const Compute<T>* __restrict mean_g, const Compute<T>* __restrict slope_g,
@@ -277,8 +277,12 @@ PYGAN_CLONES void apply_backward(const NormActBackward& a, const Affine<Compute<
     const T* __restrict x = row_of<T>(a.x, a.ld_x, m);
     T* __restrict dx = row_of<T>(a.dx, a.ld_dx, m);
     load_gradient<T, R>(a, p, m, z, keep, g);
-    for (int64_t k = 0; k < n; ++k) {
-      store(dx + k, scale[k] * (g[k] - mean_g[k] - (to_compute(x[k]) - mean[k]) * slope_g[k]));
+    if (a.statistics == Statistics::kBatch) {
+      for (int64_t k = 0; k < n; ++k) {
+        store(dx + k, scale[k] * (g[k] - mean_g[k] - (to_compute(x[k]) - mean[k]) * slope_g[k]));
+      }
+    } else {
+      for (int64_t k = 0; k < n; ++k) store(dx + k, scale[k] * g[k]);
     }
   }
 }

@@ -119,17 +119,15 @@ __device__ __forceinline__ void load_keep(const NormActShape& s, int64_t row, in
 // --- sums over a group ----------------------------------------------------------------------------------------------
 
 // True in every thread of the last of `total` blocks to come here; what the others wrote before is then visible to it.
-// The counter is 0 again afterwards, so a replayed graph needs no memset.
+// The last block sets the counter back to 0, so a replayed graph finds it as the first run did.
 __device__ __forceinline__ bool last_to_arrive(unsigned* counter, unsigned total) {
   PYGAN_SHARED(last, bool);
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) {
-    last = atomicAdd(counter, 1u) == total - 1;
-    if (last) *counter = 0;
-  }
+  if (threadIdx.x == 0) last = atomicAdd(counter, 1u) == total - 1;
   __syncthreads();
   __threadfence();
+  if (last && threadIdx.x == 0) *counter = 0;
   return last;
 }
 
@@ -345,15 +343,16 @@ __device__ __forceinline__ void load_gradient(const NormActBackward& a, const Af
   }
 }
 
-// Rows [first, last) of a group: dx = scale * (g - mean_g - d * slope_g).
+// Rows [first, last) of a group: dx = scale * (g - mean_g - d * slope_g), or scale * g without batch statistics.
 template <class T, int V>
 __device__ __forceinline__ void apply_backward(const NormActBackward& a, int64_t splits, int64_t group, int64_t first,
                                                int64_t last, int64_t c, int row) {
   const int64_t group_rows = a.rows / a.groups;
   const Affine<V> p = load_affine<V>(a, a.mean, a.rstd, a.weight, a.bias, group, c);
   const Activation act = activation(a.act, a.slope), skip_act = activation(a.skip_act, a.slope);
+  const bool batch = a.statistics == Statistics::kBatch;
   float mean_g[V] = {}, slope_g[V] = {};
-  if (a.statistics == Statistics::kBatch) {
+  if (batch) {
     const float* sum_g = group_table(a, a.workspace, splits, 0);
     const float* sum_gx = group_table(a, a.workspace, splits, 1);
     const float inv = 1.f / static_cast<float>(group_rows);
@@ -371,7 +370,10 @@ __device__ __forceinline__ void apply_backward(const NormActBackward& a, int64_t
     load_gradient<T, V>(a, p, act, skip_act, m, c, d, g);
     Vec<T, V> dx;
 #pragma unroll
-    for (int i = 0; i < V; ++i) dx.v[i] = from_float<T>(p.scale[i] * (g[i] - mean_g[i] - d[i] * slope_g[i]));
+    for (int i = 0; i < V; ++i) {
+      const float centred = batch ? g[i] - mean_g[i] - d[i] * slope_g[i] : g[i];  // an infinite d is not multiplied by 0
+      dx.v[i] = from_float<T>(p.scale[i] * centred);
+    }
     store<T, V>(a.dx, a.ld_dx, m, c, dx);
   }
 }

@@ -315,9 +315,7 @@ class PatchD(nn.Module):
             c_next = ndf * min(8, 2**i)
             shape = {"kernel": 4, "stride": stride, "padding": 1} if n_layers else {"kernel": 1}
             conv = Conv(c, c_next, bias=i == 0 or with_bias, **shape)
-            norm_act = NormAct(
-                c_next, norm="none" if i == 0 else norm, act="leaky_relu", bn=bn, in_affine=in_affine
-            )
+            norm_act = NormAct(c_next, norm="none" if i == 0 else norm, act="leaky_relu", bn=bn, in_affine=in_affine)
             self.blocks.append(ConvNormAct(conv, norm_act))
             c = c_next
         self.head = Conv(c, 1, kernel=4, padding=1) if n_layers else Conv(c, 1, kernel=1, bias=with_bias)
@@ -330,7 +328,10 @@ class PatchD(nn.Module):
 
 
 class TwoInputD(nn.Module):
-    """The discriminator of the Chainer implementation: A and B enter by a convolution of their own. Logits (n, 1, h/16, w/16)."""
+    """The discriminator of the Chainer implementation: A and B enter by a convolution of their own.
+
+    Logits (n, 1, h/16, w/16).
+    """
 
     def __init__(
         self, c_a: int, c_b: int, *, ndf: int = 64, norm: str = "batch", bn: str = "chainer", in_affine: bool = False

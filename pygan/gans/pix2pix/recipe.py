@@ -38,7 +38,8 @@ class Recipe(BaseRecipe):
     crop_size: int = option(256, "height and width of the random crop that is trained on", unit="pixels")
     flip: bool = option(True, "mirror half of the pairs")
     resample: str = option(
-        "auto", "filter for resizing; auto: bicubic, nearest for label maps",
+        "auto",
+        "filter for resizing; auto: bicubic, nearest for label maps",
         choices=("auto", "bicubic", "bilinear", "area", "nearest"),
     )
     input_transform: str = option(
@@ -52,7 +53,8 @@ class Recipe(BaseRecipe):
     levels: int = option(0, "halvings in G; 0: as many as crop_size allows", unit="levels")
     skips: str = option("all", "skips kept in G: all, none (encoder-decoder), or a list, 1 the innermost: 1,2,3")
     upsample: str = option(
-        "auto", "how G doubles: transposed convolution, or nearest with a convolution (no checkerboards)",
+        "auto",
+        "how G doubles: transposed convolution, or nearest with a convolution (no checkerboards)",
         choices=("auto", "deconv", "nearest"),
     )
     concat: str = option(
@@ -72,7 +74,8 @@ class Recipe(BaseRecipe):
 
     norm: str = option("batch", "normalisation in both nets", choices=("batch", "instance", "none"))
     bn: str = option(
-        "auto", "eps and momentum of BatchNorm; auto: the library's that G comes from",
+        "auto",
+        "eps and momentum of BatchNorm; auto: the library's that G comes from",
         choices=("auto", "pytorch", "keras", "chainer"),
     )
     in_affine: bool = option(False, "InstanceNorm with scale and shift")
@@ -94,14 +97,16 @@ class Recipe(BaseRecipe):
 
     test_dropout: bool = option(True, "dropout stays on in use, as in the paper: outputs vary a little")
     test_bn: str = option(
-        "batch", "statistics of BatchNorm in use: each image's own, as in the paper, or the running ones",
+        "batch",
+        "statistics of BatchNorm in use: each image's own, as in the paper, or the running ones",
         choices=("batch", "running"),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         least = {"crop_size": 2, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0, "levels": 0}
-        least |= {"n_layers_d": 0, "d_patch": 4, "init_gain": 0.0, "lambda_gan": 0.0, "lambda_l1": 0.0, "lambda_gp": 0.0}
+        least |= {"n_layers_d": 0, "d_patch": 4, "init_gain": 0.0}
+        least |= {"lambda_gan": 0.0, "lambda_l1": 0.0, "lambda_gp": 0.0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise UserError(f"{_flag(name)} must be at least {bound}, got {getattr(self, name)}")
@@ -152,9 +157,10 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
     with torch.device("meta"):  # no time for weights that are about to be replaced
         nets = {"G": generator(recipe), "D": discriminator(recipe)}
     draws = torch.Generator().manual_seed(recipe.seed)
+    norm_std = 0.0 if recipe.generator == "chainer" else None  # its norms begin at 1
     for net in nets.values():
         net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std=0.0 if recipe.generator == "chainer" else None)
+        init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std)
         net.to(device=device, memory_format=torch.channels_last)
     fp16 = recipe.amp and recipe.amp_dtype == "fp16" and device.type == "cuda"
     return State(
