@@ -8,6 +8,7 @@ pygan is being installed into, and asks for a pinned torch only where there is n
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import site
@@ -25,11 +26,11 @@ from scikit_build_core.build import (  # noqa: F401  (PEP 517 and 660 hooks that
 )
 
 MINIMUM = (2, 11)
-PINNED = "torch==2.13.0"
+TESTED = "2.13.0"
 
 
-def _candidates() -> Iterator[Path]:
-    """Folders that may be a torch package, most telling first."""
+def _of_the_user() -> Iterator[Path]:
+    """Folders that may be the torch of the environment that pygan is being installed into, most telling first."""
     if explicit := os.environ.get("PYGAN_TORCH_DIR"):
         yield Path(explicit)
     for scheme in ("purelib", "platlib"):  # pip keeps sys.prefix when it isolates a build: this is the user's torch
@@ -39,8 +40,11 @@ def _candidates() -> Iterator[Path]:
     environments += [os.path.dirname(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     for environment in environments:  # `uv pip`, `python -m build` in an activated environment
         yield from map(Path, glob.glob(os.path.join(environment, "lib", "python3*", "site-packages", "torch")))
-    for folder in sys.path:  # the build environment itself: --no-build-isolation, or the pinned one asked for below
-        yield Path(folder) / "torch"
+
+
+def _of_the_build() -> Iterator[Path]:
+    """Folders that may be a torch of the build environment: the pinned one that `_needs_torch` asked for."""
+    return (Path(folder) / "torch" for folder in sys.path)
 
 
 def _version(torch: Path) -> tuple[int, ...] | None:
@@ -53,9 +57,9 @@ def _version(torch: Path) -> tuple[int, ...] | None:
     return tuple(map(int, found.groups())) if found else None
 
 
-def find_torch() -> Path | None:
-    """The torch package to build against, or None. Exits with one line if the user's torch is too old."""
-    for torch in _candidates():
+def find_torch(candidates: Iterator[Path]) -> Path | None:
+    """The first torch package among the folders, or None. Exits with one line if it is too old."""
+    for torch in candidates:
         version = _version(torch)
         if version is None:
             continue
@@ -71,19 +75,19 @@ def find_torch() -> Path | None:
 def dynamic_metadata(field: str, settings: dict, _project: object = None) -> list[str]:
     """The runtime requirements of pyproject.toml's [tool.pygan], and torch.
 
-    A torch that is there satisfies `torch>=2.11` and stays untouched; where there is none, the pinned one is named,
-    so that pip installs a version which pygan has been tested with.
+    A torch that is there satisfies `torch>=2.11` and stays untouched; where there is none, pip is kept from taking a
+    newer one than pygan has been tested with.
     """
     if field != "dependencies":
         raise RuntimeError(f"only dependencies are dynamic here, not {field}")
-    return ["torch>=2.11" if find_torch() else PINNED, *settings["requires"]]
+    return ["torch>=2.11" if find_torch(_of_the_user()) else f"torch>=2.11,<={TESTED}", *settings["requires"]]
 
 
 def _needs_torch() -> list[str]:
-    if find_torch() is not None:
+    if find_torch(_of_the_user()) is not None:
         return []
-    print(f"pygan: no torch found in this environment: building against and installing {PINNED}", file=sys.stderr)
-    return [PINNED]
+    print(f"pygan: no torch found in this environment: building against and installing {TESTED}", file=sys.stderr)
+    return [f"torch=={TESTED}"]
 
 
 def get_requires_for_build_wheel(config_settings=None):
@@ -97,10 +101,10 @@ def get_requires_for_build_editable(config_settings=None):
 def _with_torch(config_settings) -> dict:
     settings = dict(config_settings or {})
     if "cmake.define.PYGAN_TORCH_DIR" not in settings:
-        torch = find_torch()
+        torch = find_torch(itertools.chain(_of_the_user(), _of_the_build()))
         if torch is None:
             raise SystemExit(
-                f"pygan: no torch >= 2.11 found to build against. Install one (pip install {PINNED}), or set "
+                f"pygan: no torch >= 2.11 found to build against. Install one (pip install torch=={TESTED}), or set "
                 "PYGAN_TORCH_DIR=.../site-packages/torch, then install pygan again."
             )
         settings["cmake.define.PYGAN_TORCH_DIR"] = str(torch)

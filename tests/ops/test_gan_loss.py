@@ -54,7 +54,8 @@ def test_formula(mode, side, impl):
     result = gan_loss(logits, **options, impl=impl)
     loss, real, fake = textbook(logits, **options)
     n_real = options["n_real"]
-    assert result.loss.shape == () and result.loss.dtype == torch.float64
+    assert result.loss.shape == ()
+    assert result.loss.dtype == torch.float64
     torch.testing.assert_close(result.loss, loss, check_dtype=False)
     torch.testing.assert_close(result.real, logits.new_zeros(()) if real is None else real.detach())
     torch.testing.assert_close(result.fake, fake.detach())
@@ -68,8 +69,15 @@ def test_formula(mode, side, impl):
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize(
     ("mode", "loss_d", "loss_g"),
-    [("vanilla", math.log(2), math.log(2)), ("lsgan", 0.5, 1.0), ("softplus", 2 * math.log(2), math.log(2))]
-    + [("wgangp", 0.0, 0.0), ("hinge", 2.0, 0.0), ("energy", 1.0, 0.0), ("began", 0.0, 0.0)],
+    [
+        ("vanilla", math.log(2), math.log(2)),
+        ("lsgan", 0.5, 1.0),
+        ("softplus", 2 * math.log(2), math.log(2)),
+        ("wgangp", 0.0, 0.0),
+        ("hinge", 2.0, 0.0),
+        ("energy", 1.0, 0.0),
+        ("began", 0.0, 0.0),
+    ],
 )
 def test_all_logits_zero(mode, loss_d, loss_g, impl):
     k = torch.tensor(0.5) if mode == "began" else None
@@ -161,7 +169,8 @@ def test_nan_and_inf_stay_visible(mode, side, impl):
         result = gan_loss(poisoned, **options, impl=impl)
         assert not result.logit_fake.isfinite()
         if math.isnan(bad):
-            assert result.loss.isnan() and result.fake.isnan()
+            assert result.loss.isnan()
+            assert result.fake.isnan()
         elif mode in ("lsgan", "wgangp", "began"):
             assert not result.loss.isfinite()
 
@@ -230,6 +239,19 @@ def test_opcheck():
     torch.library.opcheck(op, (nhwc, MODES.index("began"), 0, 2, 1.0, 1.0, torch.tensor(0.5), 1.0, True))
     torch.library.opcheck(op, (logits.double(), MODES.index("hinge"), 1, 0, 1.0, 1.0, None, 1.0, False))
     torch.library.opcheck(torch.ops.pygan.gan_loss_backward_.default, (torch.randn(4, 3), torch.tensor(2.0), 0.5))
+
+
+def test_compiles_without_a_graph_break():
+    logits = torch.randn(4, 3, 5, 5, requires_grad=True)
+
+    def loss(x):
+        return gan_loss(x * 2, mode="lsgan", side="D", n_real=2, impl="native").loss * 3
+
+    results = []
+    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        value = function(logits)
+        results.append((value, *torch.autograd.grad(value, logits)))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("mode", ["vanilla", "lsgan"])

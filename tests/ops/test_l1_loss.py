@@ -23,7 +23,8 @@ def pair(shape, dtype=torch.float64, device="cpu"):
 def test_formula(shape, impl):
     a, b = pair(shape)
     loss = l1_loss(a, b, weight=2.5, impl=impl)
-    assert loss.shape == () and loss.dtype == torch.float64
+    assert loss.shape == ()
+    assert loss.dtype == torch.float64
     torch.testing.assert_close(loss, 2.5 * F.l1_loss(a, b))
     grads = torch.autograd.grad(3 * loss, (a, b))
     expected = torch.sign(a - b).detach() * 7.5 / a.numel()
@@ -33,8 +34,13 @@ def test_formula(shape, impl):
 
 @pytest.mark.parametrize(
     ("dtype_a", "dtype_b"),
-    [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.float32)]
-    + [(torch.float32, torch.bfloat16), (torch.float64, torch.float32)],
+    [
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.bfloat16),
+        (torch.float64, torch.float32),
+    ],
 )
 @pytest.mark.parametrize("needs", ["a", "b", "both"])
 def test_native_dtypes(dtype_a, dtype_b, needs):
@@ -123,6 +129,20 @@ def test_opcheck():
     torch.library.opcheck(torch.ops.pygan.l1_loss_backward_.default, (a, torch.tensor(2.0), 0.5))
 
 
+def test_compiles_without_a_graph_break():
+    x = torch.randn(4, 3, 5, 5, requires_grad=True)
+    target = torch.randn(4, 3, 5, 5)
+
+    def loss(x):
+        return l1_loss(x * 2, target, impl="native") * 3
+
+    results = []
+    for function in (loss, torch.compile(loss, backend="aot_eager", fullgraph=True)):
+        value = function(x)
+        results.append((value, *torch.autograd.grad(value, x)))
+    torch.testing.assert_close(*results)
+
+
 def test_same_bits_for_any_number_of_threads():
     a, b = pair((4, 3, 64, 64), torch.float32)
     threads, results = torch.get_num_threads(), []
@@ -178,8 +198,13 @@ def poison():
 @pytest.mark.cuda
 @pytest.mark.parametrize(
     ("dtype_a", "dtype_b"),
-    [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float16, torch.float16)]
-    + [(torch.bfloat16, torch.float32), (torch.float16, torch.float32)],
+    [
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+    ],
 )
 @pytest.mark.parametrize("shape", [*SHAPES, (16, 3, 256, 256)])
 def test_cuda_equals_float64(shape, dtype_a, dtype_b):
