@@ -47,6 +47,7 @@ def update(state: State, name: str, loss: Tensor) -> None:
     else:
         state.scaler.scale(loss).backward(inputs=params)
         state.scaler.step(opt)
+    torch.clear_autocast_cache()  # it may hold low-precision copies of the weights as they were
 
 
 @torch.no_grad()

@@ -1,5 +1,5 @@
-// What the losses share on the torch side: tensors as one flat run of memory, sums on the CPU whose bits do not depend on
-// the number of threads, and the backward that scales a gradient which the forward has written.
+// What the losses share on the torch side: tensors as one flat run of memory, sums on the CPU whose bits do not depend
+// on the number of threads, and the backward that scales a gradient which the forward has written.
 #pragma once
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/util/BFloat16.h>

@@ -31,7 +31,8 @@ PYGAN_HOST_DEVICE inline PhiloxWords philox(uint32_t c0, uint32_t c1, uint32_t c
   return {{c0, c1, c2, c3}};
 }
 
-// The four words of elements 4 * quad .. 4 * quad + 3 of a tensor. `rng` is {seed, offset}, `stream` tells layers apart.
+// The four words of elements 4 * quad .. 4 * quad + 3 of a tensor. `rng` is {seed, offset}, `stream` tells layers
+// apart.
 PYGAN_HOST_DEVICE inline PhiloxWords philox_quad(const int64_t* rng, uint32_t stream, uint64_t quad) {
   return philox(static_cast<uint32_t>(quad), static_cast<uint32_t>(quad >> 32), static_cast<uint32_t>(rng[1]), stream,
                 static_cast<uint64_t>(rng[0]));

@@ -1,5 +1,5 @@
-// Sums over a whole grid within one launch, with the same bits on every run: each block writes its partial sums, and the
-// block that arrives last adds them up in the order of their index. No float atomics. Shared by the losses.
+// Sums over a whole grid within one launch, with the same bits on every run: each block writes its partial sums, and
+// the block that arrives last adds them up in the order of their index. No float atomics. Shared by the losses.
 #pragma once
 #include <atomic>
 
@@ -8,8 +8,8 @@
 namespace pygan {
 namespace {  // every kernel file has its own tickets and its own instances
 
-constexpr int kReduceThreads = 256;   // of every block that calls the functions below
-constexpr int kReduceBlocks = 1024;   // at most: bounds the workspace and the work of the last block
+constexpr int kReduceThreads = 256;  // of every block that calls the functions below
+constexpr int kReduceBlocks = 1024;  // at most: bounds the workspace and the work of the last block
 
 // One ticket per launch counts the blocks that have arrived; the last one sets it back to 0. A __device__ array exists
 // once per device and is zero when the library is loaded, so nothing has to be allocated or cleared before a launch.
@@ -39,7 +39,8 @@ inline unsigned reduce_blocks(int64_t items, int64_t per_thread) {
   return static_cast<unsigned>(blocks < 1 ? 1 : blocks > kReduceBlocks ? kReduceBlocks : blocks);
 }
 
-// sum[i] of all threads of the block, valid in thread 0. Every thread of the block must call it.
+// sum[i] of all threads of the block, valid in thread 0. Every thread of the block must call it, and meet at a barrier
+// before it is called again: thread 0 still reads the shared sums of the warps when the others return.
 template <int N>
 __device__ __forceinline__ void block_sum(double (&sum)[N]) {
   constexpr int kWarps = kReduceThreads / 32;
@@ -50,7 +51,6 @@ __device__ __forceinline__ void block_sum(double (&sum)[N]) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], offset);
   }
-  __syncthreads();  // a former call may still be reading `warps`
   if (lane == 0) {
 #pragma unroll
     for (int i = 0; i < N; ++i) warps[i][warp] = sum[i];
@@ -66,8 +66,9 @@ __device__ __forceinline__ void block_sum(double (&sum)[N]) {
   }
 }
 
-// sum[i] of all threads of the grid. True in every thread of the one block that ends up with the totals, which are in its
-// thread 0; false in all others. partials: N * gridDim.x doubles, any content; ticket: 0 before the launch and after it.
+// sum[i] of all threads of the grid. True in every thread of the one block that ends up with the totals, which are in
+// its thread 0; false in all others. partials: N * gridDim.x doubles, any content; ticket: 0 before the launch and
+// after it.
 template <int N>
 __device__ __forceinline__ bool grid_sum(double (&sum)[N], double* partials, unsigned* ticket) {
   PYGAN_SHARED(last, bool);

@@ -178,7 +178,7 @@ class _Builder:
         d = self.d
         self.sun = d.real(0.3, 1.0) * (1 if d.chance(0.5) else -1)
         self.shadow = d.real(0.50, 0.74)  # light left in a cast shadow: low in hard sun
-        self.exposure = d.real(0.91, 1.08)
+        self.exposure = d.real(0.89, 1.10)
         warm = d.real(-0.07, 0.08)
         self.tint = (1 + warm, 1.0, 1 - warm)
         self.sky = d.tinted(d.one_of(_SKIES), 10)
@@ -186,9 +186,9 @@ class _Builder:
     def _choose_colours(self) -> None:
         d, add = self.d, self.m.add
         wall = _blend(d.one_of(_WALLS), d.one_of(_WALLS), d.real(0.0, 0.4))
-        wall = _lit(d.tinted(wall, 10), d.real(0.88, 1.08))
+        wall = _lit(d.tinted(wall, 10), d.real(0.86, 1.10))
         # Plaster is painted to be light: dark bricks stay darker than cream, but less so than the bare colours say.
-        wall = _lit(wall, 1 + 0.25 * (172 / _luminance(wall) - 1))
+        wall = _lit(wall, 1 + 0.12 * (172 / _luminance(wall) - 1))
         self.bricks = d.chance(0.35)
         masonry = d.real(0.4, 0.8) if self.bricks else d.real(0.0, 0.2)
         self.course = (0.016, 0.045) if d.chance(0.65) else (0.034, 0.075)

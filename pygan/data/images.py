@@ -128,8 +128,8 @@ def resize(image: Image.Image, size: int, filter_name: str) -> np.ndarray:
     """`image` at size x size pixels, not aspect-preserving: uint8 (size, size, 1 or 3). filter_name: a FILTERS key."""
     if image.size != (size, size):
         image = image.resize((size, size), FILTERS[filter_name])
-    pixels = np.asarray(image)
-    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    pixels = np.array(image)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def halves(image: Image.Image) -> tuple[Image.Image, Image.Image]:

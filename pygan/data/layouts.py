@@ -190,8 +190,9 @@ def _match(root: Path, a: Path, b: Path, prefix: str, skip: bool, notes: list[st
                 raise UserError(f"{named[stem]} and {path} have the same name: which one is the pair's is not clear")
             named[stem] = path
         sides.append(named)
-    alone = [str((a / n).relative_to(root)) for n in sorted(sides[0].keys() - sides[1].keys())]
-    alone += [str((b / n).relative_to(root)) for n in sorted(sides[1].keys() - sides[0].keys())]
+    alone = []
+    for mine, other in (sides, reversed(sides)):
+        alone += [str(mine[name].relative_to(root)) for name in sorted(mine.keys() - other.keys())]
     if alone and not skip:
         raise UnpairedError(root, alone)
     both = sorted(sides[0].keys() & sides[1].keys())

@@ -1,4 +1,4 @@
-"""The formulas under everything, one file each. Every op has a reference in plain PyTorch, which is its specification."""
+"""The formulas under everything, one file each. Every op has a reference in plain PyTorch, its specification."""
 
 from pygan.ops.gan_loss import GanLoss, gan_loss, gan_loss_ref
 from pygan.ops.joined import joined

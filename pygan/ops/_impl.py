@@ -9,9 +9,12 @@ from pygan import errors
 from pygan.ops import _native
 
 
-def compiled(op: str) -> bool:
-    """True when the loaded native library holds the op family `op`."""
-    return _native.available() and hasattr(torch.ops.pygan, op)
+@torch.compiler.assume_constant_result
+def compiled(op: str, key: str = "CPU") -> bool:
+    """True when the loaded native library holds the op family `op` for the device type `key`, "CPU" or "CUDA"."""
+    if not _native.available() or not hasattr(torch.ops.pygan, op):
+        return False
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"pygan::{op}", key)
 
 
 def choose(op: str, x: Tensor, impl: str, *, cpu_limit: int | None = None) -> str:
@@ -34,7 +37,7 @@ def choose(op: str, x: Tensor, impl: str, *, cpu_limit: int | None = None) -> st
     if not x.is_cuda:
         twin = compiled(op) and x.device.type == "cpu" and x.dtype != torch.float16
         return "native" if twin and (cpu_limit is None or x.numel() <= cpu_limit) else "ref"
-    if not compiled(op) or not torch._C._dispatch_has_kernel_for_dispatch_key(f"pygan::{op}", "CUDA"):
+    if not compiled(op, "CUDA"):
         errors.say_once(f"{op} runs in plain PyTorch (slower): no CUDA kernels; `pygan doctor` says why")
         return "ref"
     if x.dtype == torch.float64:

@@ -9,9 +9,9 @@ from torch import Tensor
 def _is_slice(part: Tensor, buffer: Tensor, first_channel: int) -> bool:
     """Is `part` the channels from `first_channel` of `buffer`, in the same memory?"""
     n, c, h, w = part.shape
-    if buffer.dim() != 4 or buffer.shape[0] != n or buffer.shape[2:] != (h, w) or buffer.dtype != part.dtype:
+    if buffer.shape[0] != n or buffer.shape[2:] != (h, w):
         return False
-    if first_channel + c > buffer.shape[1] or buffer.device != part.device:
+    if buffer.dtype != part.dtype or buffer.device != part.device:
         return False
     view = buffer.detach()[:, first_channel : first_channel + c]
     strides_agree = all(a == b for size, a, b in zip(part.shape, part.stride(), view.stride(), strict=True) if size > 1)
@@ -19,7 +19,7 @@ def _is_slice(part: Tensor, buffer: Tensor, first_channel: int) -> bool:
 
 
 class _Joined(torch.autograd.Function):
-    """Two channel slices -> the buffer that they fill. Linear, so any order of derivative is a slice of the gradient."""
+    """Two channel slices -> the buffer that they fill. Linear: a derivative of any order is a slice."""
 
     @staticmethod
     def forward(ctx, head: Tensor, tail: Tensor, buffer: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def joined(head: Tensor, tail: Tensor, buffer: Tensor | None = None) -> Tensor:
             "joined: head and tail must be (n, c1, h, w) and (n, c2, h, w), "
             f"got {tuple(head.shape)} and {tuple(tail.shape)}"
         )
-    if buffer is not None and buffer.shape[1] == head.shape[1] + tail.shape[1]:
-        if _is_slice(head, buffer, 0) and _is_slice(tail, buffer, head.shape[1]):
-            return _Joined.apply(head, tail, buffer)
+    fills = buffer is not None and buffer.dim() == 4 and buffer.shape[1] == head.shape[1] + tail.shape[1]
+    if fills and _is_slice(head, buffer, 0) and _is_slice(tail, buffer, head.shape[1]):
+        return _Joined.apply(head, tail, buffer)
     return torch.cat((head, tail), 1)

@@ -14,7 +14,7 @@ from pygan.ops._impl import choose, compiled
 
 # Values up to which the native twin is faster on a CPU: fewer PyTorch calls, but a sum that is not vectorised
 # (benchmarks/bench_l1_loss.py, forward and backward, one core).
-_CPU_LIMIT = 16384
+_CPU_LIMIT = 8192
 
 
 def l1_loss_ref(a: Tensor, b: Tensor, *, weight: float = 1.0) -> Tensor:

@@ -15,7 +15,7 @@ FIELDS = {
 
 @pytest.fixture
 def recipe():
-    """recipe(data=..., ...) -> the fields that data reads, small."""
+    """A function from some fields to all the fields that data reads, small."""
 
     def make(**fields):
         assert fields.keys() <= FIELDS.keys()
@@ -26,7 +26,7 @@ def recipe():
 
 @pytest.fixture
 def picture():
-    """picture(path, width, height, seed, mode) writes a smooth random picture and returns its pixels, uint8 RGB."""
+    """A function that writes a smooth random picture and returns its pixels, uint8 RGB."""
 
     def make(path, width=64, height=32, seed=0, mode="RGB", **save):
         small = np.random.Generator(np.random.Philox(seed)).integers(0, 256, (4, 8, 3), dtype=np.uint8)

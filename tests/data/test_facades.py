@@ -8,7 +8,7 @@ from PIL import Image
 
 from pygan.data.facades import CLASSES, PALETTE, facade
 
-GOLDEN = (0xE28E9E0D, 0xC37243B8)  # CRC-32 of photo and labels of house 7 of set 3 at 48 pixels
+GOLDEN = (0x91B39E4D, 0xC37243B8)  # CRC-32 of photo and labels of house 7 of set 3 at 48 pixels
 HOUSES = [facade(0, i, 64) for i in range(64)]
 
 

@@ -145,6 +145,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest undoes the filter of the module
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_found_and_named(tmp_path, kind):
     content, words = DAMAGE[kind]

@@ -48,8 +48,8 @@ def test_side_by_side_with_splits(tmp_path, recipe, picture):
     assert train.file_modes() == {("PNG", "RGB")}
     assert train.natural_direction == "AtoB"
     assert train.filters == ("bicubic", "bicubic")
-    said = train.describe()
-    assert all(word in said for word in ("side-by-side", "3 to train", "1 held out (val)", "1 in test/ not used", "AtoB"))
+    for words in ("side-by-side", "3 to train", "1 held out (val)", "1 in test/ not used", "AtoB"):
+        assert words in train.describe()
 
 
 def test_test_folder_where_there_is_no_val(tmp_path, recipe, picture):

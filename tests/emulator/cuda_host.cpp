@@ -21,10 +21,8 @@
 extern "C" {
 __attribute__((weak)) void __sanitizer_start_switch_fiber(void** fake_stack, const void* bottom, size_t size);
 __attribute__((weak)) void __sanitizer_finish_switch_fiber(void* fake_stack, const void** bottom, size_t* size);
-__attribute__((weak)) void __asan_unpoison_memory_region(void const volatile* p, size_t bytes);
 __attribute__((weak)) void* __tsan_get_current_fiber();
 __attribute__((weak)) void* __tsan_create_fiber(unsigned flags);
-__attribute__((weak)) void __tsan_destroy_fiber(void* fiber);
 __attribute__((weak)) void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 __attribute__((weak)) void __tsan_acquire(void* address);
 __attribute__((weak)) void __tsan_release(void* address);
@@ -62,11 +60,20 @@ namespace {
 
 constexpr std::size_t kStackBytes = 256 << 10;  // of address space; only touched pages cost memory
 constexpr std::size_t kGuardBytes = 4096;
+constexpr std::size_t kResident = 3;          // blocks under way at once in random schedules
 constexpr std::size_t kSharedVariables = 64;  // that a block may have
 constexpr unsigned kNoSync = 1;  // a switch of fibers orders nothing: only barriers, collectives and fences do
 
 enum class State { kReady, kAtBarrier, kAtCollective, kDone };
 struct Block;
+
+// A stack that runs one thread after another. It is never given up: making one is slow under ThreadSanitizer.
+struct Fiber {
+  char* stack = nullptr;
+  void* stack_pointer = nullptr;
+  void* asan_fake_stack = nullptr;
+  void* tsan_fiber = nullptr;
+};
 
 struct Thread {
   Position position{};
@@ -78,12 +85,8 @@ struct Thread {
   Operation operation = nullptr;
   void* operand = nullptr;
   char* sync = nullptr;
-  // The fiber:
   Block* block = nullptr;
-  char* stack = nullptr;
-  void* stack_pointer = nullptr;
-  void* asan_fake_stack = nullptr;
-  void* tsan_fiber = nullptr;
+  Fiber* fiber = nullptr;
 };
 
 struct SharedVariable {
@@ -123,10 +126,13 @@ struct Machine {
   void* scheduler_tsan_fiber = nullptr;
   int schedule = 0;
   std::mt19937 random;
-  std::vector<char*> free_stacks;
+  // One thread's writes are visible to the next one on its fiber, which a GPU does not promise. So each of the places
+  // for resident blocks has fibers of its own: blocks in different places see each other's writes by fences alone.
+  std::vector<std::unique_ptr<Fiber>> fibers[kResident];
   std::map<const void*, std::size_t> dynamic_limits;  // kernels that opted in to more shared memory
   cudaError_t error = cudaSuccess;
   std::vector<std::unique_ptr<Block>> retired;  // see end_block
+  char start_sync = 0;                          // what the host wrote, for the threads
   char end_sync = 0;                            // what the threads wrote, for the host
 } machine;
 
@@ -163,15 +169,14 @@ void release(void* p) {
 
 // ---- Fibers
 
-void switch_to_scheduler(bool for_good) {
-  Thread& t = *machine.running;
+void switch_to_scheduler() {
+  Fiber& fiber = *machine.running->fiber;
   if (__sanitizer_start_switch_fiber) {
-    __sanitizer_start_switch_fiber(for_good ? nullptr : &t.asan_fake_stack, machine.scheduler_stack,
-                                   machine.scheduler_stack_bytes);
+    __sanitizer_start_switch_fiber(&fiber.asan_fake_stack, machine.scheduler_stack, machine.scheduler_stack_bytes);
   }
   if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(machine.scheduler_tsan_fiber, kNoSync);
-  pygan_emulator_switch(&t.stack_pointer, machine.scheduler_stack_pointer);
-  if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(t.asan_fake_stack, nullptr, nullptr);
+  pygan_emulator_switch(&fiber.stack_pointer, machine.scheduler_stack_pointer);
+  if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(fiber.asan_fake_stack, nullptr, nullptr);
 }
 
 [[noreturn]] void stop_at_divergent_barrier(const Block& block, const Where& where) {
@@ -202,68 +207,53 @@ void fiber_main() {
   if (__sanitizer_finish_switch_fiber) {
     __sanitizer_finish_switch_fiber(nullptr, &machine.scheduler_stack, &machine.scheduler_stack_bytes);
   }
-  (*machine.body)();
-  release(&machine.end_sync);
-  Thread& t = *machine.running;
-  t.state = State::kDone;
-  ++t.block->done;
-  check_return(t);
-  switch_to_scheduler(/*for_good=*/true);
-  std::abort();  // a finished thread is not resumed
+  for (;;) {
+    acquire(&machine.start_sync);
+    (*machine.body)();
+    release(&machine.end_sync);
+    Thread& t = *machine.running;
+    t.state = State::kDone;
+    ++t.block->done;
+    check_return(t);
+    switch_to_scheduler();  // and from there, some time, into another thread
+  }
 }
 
 void resume(Thread& t) {
   machine.running = &t;
   void* fake_stack = nullptr;
-  if (__sanitizer_start_switch_fiber) __sanitizer_start_switch_fiber(&fake_stack, t.stack, kStackBytes);
-  if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(t.tsan_fiber, kNoSync);
-  pygan_emulator_switch(&machine.scheduler_stack_pointer, t.stack_pointer);
+  if (__sanitizer_start_switch_fiber) __sanitizer_start_switch_fiber(&fake_stack, t.fiber->stack, kStackBytes);
+  if (__tsan_switch_to_fiber) __tsan_switch_to_fiber(t.fiber->tsan_fiber, kNoSync);
+  pygan_emulator_switch(&machine.scheduler_stack_pointer, t.fiber->stack_pointer);
   if (__sanitizer_finish_switch_fiber) __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
 }
 
-char* take_stack() {
-  if (machine.free_stacks.empty()) {
-    void* p = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) stop("no memory for another thread's stack");
-    mprotect(p, kGuardBytes, PROT_NONE);  // an overflow of the stack faults
-    machine.free_stacks.push_back(static_cast<char*>(p) + kGuardBytes);
-  }
-  char* stack = machine.free_stacks.back();
-  machine.free_stacks.pop_back();
-  if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(stack, kStackBytes);
-  return stack;
-}
-
-void start_fiber(Thread& t) {
-  t.stack = take_stack();
+std::unique_ptr<Fiber> make_fiber() {
+  auto fiber = std::make_unique<Fiber>();
+  void* p = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED) stop("no memory for another thread's stack");
+  mprotect(p, kGuardBytes, PROT_NONE);  // an overflow of the stack faults
+  fiber->stack = static_cast<char*>(p) + kGuardBytes;
   // What pygan_emulator_switch pops: six registers and the address to return to; then a null return address, which also
   // leaves the stack aligned as after a call.
-  void** top = reinterpret_cast<void**>(t.stack + kStackBytes);
+  void** top = reinterpret_cast<void**>(fiber->stack + kStackBytes);
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(&fiber_main);
   for (int i = 0; i < 6; ++i) *--top = nullptr;
-  t.stack_pointer = top;
-  if (__tsan_create_fiber) t.tsan_fiber = __tsan_create_fiber(0);
-}
-
-void end_fiber(Thread& t) {
-  if (__tsan_destroy_fiber) {
-    __tsan_destroy_fiber(t.tsan_fiber);
-    munmap(t.stack - kGuardBytes, kGuardBytes + kStackBytes);  // two fibers on one stack would seem to race
-  } else {
-    machine.free_stacks.push_back(t.stack);
-  }
+  fiber->stack_pointer = top;
+  if (__tsan_create_fiber) fiber->tsan_fiber = __tsan_create_fiber(0);
+  return fiber;
 }
 
 void wait(State state) {
   machine.running->state = state;
-  switch_to_scheduler(/*for_good=*/false);
+  switch_to_scheduler();
 }
 
 // ---- Blocks
 
-std::unique_ptr<Block> start_block(std::uint64_t index) {
+std::unique_ptr<Block> start_block(std::uint64_t index, std::size_t place) {
   const dim3& grid = machine.grid;
   const dim3& size = machine.block;
   auto block = std::make_unique<Block>();
@@ -271,6 +261,8 @@ std::unique_ptr<Block> start_block(std::uint64_t index) {
   block->threads.resize(n);
   block->order.resize(n);
   block->warp_sync.resize((n + kWarp - 1) / kWarp);
+  auto& fibers = machine.fibers[place];
+  while (fibers.size() < n) fibers.push_back(make_fiber());
   block->shared.reserve(kSharedVariables);  // no thread of the block ever moves it
   for (unsigned i = 0; i < n; ++i) {
     Thread& t = block->threads[i];
@@ -280,13 +272,12 @@ std::unique_ptr<Block> start_block(std::uint64_t index) {
     t.position.lane = i % kWarp;
     t.block = block.get();
     block->order[i] = machine.schedule == 1 ? n - 1 - i : i;
-    start_fiber(t);
+    t.fiber = fibers[i].get();
   }
   return block;
 }
 
 void end_block(std::unique_ptr<Block> block) {
-  for (Thread& t : block->threads) end_fiber(t);
   // To ThreadSanitizer a free is a write, and one that would race until the launch is over: a scheduler that acquired
   // the block's writes now would pass them on to the blocks it starts next, and hide a missing fence.
   if (__tsan_acquire) machine.retired.push_back(std::move(block));
@@ -329,17 +320,20 @@ void run_grid() {
   for (std::uint64_t i = 0; i < n; ++i) order[i] = machine.schedule == 1 ? n - 1 - i : i;
   if (machine.schedule >= 2) std::shuffle(order.begin(), order.end(), machine.random);
 
-  const std::size_t most_resident = machine.schedule >= 2 ? 3 : 1;
-  std::vector<std::unique_ptr<Block>> resident;
-  std::uint64_t next = 0;
-  while (next < n || !resident.empty()) {
-    while (next < n && resident.size() < most_resident) resident.push_back(start_block(order[next++]));
-    const std::size_t pick = resident.size() == 1 ? 0 : machine.random() % resident.size();
-    Block& block = *resident[pick];
-    if (!run_some(block)) report_stuck(block);
-    if (block.finished()) {
-      end_block(std::move(resident[pick]));
-      resident.erase(resident.begin() + pick);
+  const std::size_t places = machine.schedule >= 2 ? kResident : 1;
+  std::unique_ptr<Block> resident[kResident];
+  std::uint64_t next = 0, finished = 0;
+  while (finished < n) {
+    const std::size_t place = places == 1 ? 0 : machine.random() % places;
+    std::unique_ptr<Block>& block = resident[place];
+    if (block == nullptr) {
+      if (next == n) continue;
+      block = start_block(order[next++], place);
+    }
+    if (!run_some(*block)) report_stuck(*block);
+    if (block->finished()) {
+      end_block(std::move(block));
+      ++finished;
     }
   }
 }
@@ -375,7 +369,7 @@ void block_barrier(Where where) {
     block.waiting = 0;
     ++block.barriers;
   }
-  switch_to_scheduler(/*for_good=*/false);
+  switch_to_scheduler();
   acquire(sync);
 }
 
@@ -418,7 +412,7 @@ void collective(unsigned mask, Operation operation, void* operand, Where where) 
       if (mask >> l & 1) block.threads[first + l].state = State::kReady;
     }
   }
-  switch_to_scheduler(/*for_good=*/false);
+  switch_to_scheduler();
   acquire(self.sync);
 }
 
@@ -542,6 +536,7 @@ void run(dim3 grid, dim3 block, std::size_t smem, const void* kernel, const std:
   machine.schedule = schedule_from_environment();
   machine.random.seed(static_cast<unsigned>(machine.schedule));
   if (__tsan_get_current_fiber) machine.scheduler_tsan_fiber = __tsan_get_current_fiber();
+  release(&machine.start_sync);
   run_grid();
   acquire(&machine.end_sync);
   machine.retired.clear();

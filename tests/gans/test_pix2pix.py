@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pygan import ops, optim
 from pygan.data import Batch
@@ -15,6 +16,7 @@ from pygan.errors import UserError
 from pygan.gans import pix2pix
 from pygan.gans.pix2pix import PRESETS, Recipe, model
 from pygan.gans.pix2pix import recipe as recipe_module
+from pygan.graph import GraphedStep
 from pygan.nn import Mode
 from pygan.ops import _native
 from pygan.ops.philox import words
@@ -85,6 +87,25 @@ def doubled(recipe):
 )
 def test_parameter_counts(make, expected):
     assert counts(make) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "shapes", "expected"),
+    [
+        (lambda: model.unet(3, 3), [(3, 256)], 6_048_186_368),
+        (lambda: model.unet(3, 3, skips=()), [(3, 256)], 4_034_920_448),
+        (lambda: model.unet(3, 3, levels=7), [(3, 128)], 1_505_755_136),
+        (lambda: model.keras_unet(1, 3, upsample="deconv"), [(1, 128)], 842_268_672),
+        (lambda: model.chainer_unet(12, 3), [(12, 256)], 24_268_242_944),
+        (lambda: model.PatchD(3, 3), [(3, 256), (3, 256)], 3_197_140_992),
+        (lambda: model.TwoInputD(12, 3), [(12, 256), (3, 256)], 1_737_621_504),
+        (lambda: model.KerasTwoBranchD(1, 3, size=(128, 128)), [(1, 128), (3, 128)], 614_465_552),
+    ],
+)
+def test_multiplications_of_one_image(make, shapes, expected):
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        make()(*(torch.empty(1, channels, size, size) for channels, size in shapes))
+    assert counter.get_total_flops() == 2 * expected
 
 
 @pytest.mark.parametrize(
@@ -274,6 +295,17 @@ def test_a_step_moves_both_nets_and_the_random_numbers_and_keeps_every_address()
     assert state.rng.tolist() == [0, 1]
 
 
+def test_mixed_precision_sees_the_new_weights_of_d():
+    recipe = tiny(lr=0.01)
+    runs = []
+    for cache in (True, False):
+        state = pix2pix.build(recipe, "cpu")
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cache):
+            runs.append([pix2pix.step(state, recipe, pair(recipe, seed=seed)) for seed in range(2)])
+    for cached, plain in zip(*runs, strict=True):
+        assert cached == plain
+
+
 def test_dropout_masks_follow_the_random_numbers_of_the_state():
     recipe = tiny()
     states = [pix2pix.build(recipe, "cpu") for _ in range(3)]
@@ -302,6 +334,17 @@ def test_channel_sum_weighs_three_times_the_mean():
     a, b = tiny(lambda_l1=10.0, l1_reduction="channel_sum"), tiny(lambda_l1=30.0)
     logs = [pix2pix.step(pix2pix.build(recipe, "cpu"), recipe, pair(recipe)) for recipe in (a, b)]
     torch.testing.assert_close(logs[0]["loss/G_l1"], logs[1]["loss/G_l1"])
+
+
+def test_weights_of_the_losses():
+    logs = {}
+    for weights in ((1.0, 100.0), (0.5, 20.0), (0.0, 0.0)):
+        recipe = tiny(lambda_gan=weights[0], lambda_l1=weights[1])
+        logs[weights] = pix2pix.step(pix2pix.build(recipe, "cpu"), recipe, pair(recipe))
+        adversarial, distance = logs[weights]["loss/G_gan"], logs[weights]["loss/G_l1"]
+        torch.testing.assert_close(adversarial, logs[1.0, 100.0]["loss/G_gan"] * weights[0])
+        torch.testing.assert_close(distance, logs[1.0, 100.0]["loss/G_l1"] * weights[1] / 100)
+        torch.testing.assert_close(logs[weights]["loss/G"], adversarial + distance)
 
 
 # Variants
@@ -466,6 +509,8 @@ def test_dropout_levels_by_name():
         ({"gan_mode": "hinge"}, "--gan-mode must be one of"),
         ({"dropout_p": 1.0}, r"--dropout-p must be in \[0, 1\)"),
         ({"levels": 1}, "set --levels"),
+        ({"norm": "instance", "bottleneck_norm": True}, "--levels 7, or leave --bottleneck-norm out"),
+        ({"norm": "instance", "generator": "keras_unet"}, "--levels 7, or another norm"),
     ],
 )
 def test_mistakes_in_a_recipe_are_one_clear_line(fields, message):
@@ -502,6 +547,29 @@ def test_a_step_on_cuda_equals_the_cpu(fields):
         ]
     for cpu, cuda in zip(logs["cpu"], logs["cuda"], strict=True):
         assert cuda == pytest.approx(cpu, rel=2e-2, abs=2e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("fields", [{}, {"amp": True, "amp_dtype": "fp16"}, {"gan_mode": "wgangp"}])
+def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    recipe = tiny(ema_half_life_images=100.0, **fields)
+    feed = [Batch(*(x.cuda() for x in pair(recipe, seed=seed))) for seed in range(4)]
+    tensors = []
+    for captured in (False, True):
+        state = pix2pix.build(recipe, "cuda")
+
+        def step(batch, state=state):
+            with torch.autocast("cuda", torch.float16, enabled=recipe.amp, cache_enabled=False):
+                return pix2pix.step(state, recipe, batch)
+
+        act = GraphedStep(step, state, feed[0]) if captured else step
+        for batch in feed:
+            act(batch)
+        tensors.append(state.tensors())
+    for name, tensor in tensors[0].items():
+        assert torch.equal(tensor, tensors[1][name]), name
 
 
 @pytest.mark.cuda

@@ -50,7 +50,8 @@ void run(const GanLossArgs& args) {
   const Real slope_real = args.weight * real.scale * real.sign * per_real / args.unit;
   const Real slope_fake = args.weight * fake.scale * fake.sign * per_fake / args.unit;
 
-  // {real, fake, real logits, fake logits}: each half of [begin, end) on its own, so that the inner loop does not branch
+  // {real, fake, real logits, fake logits}: each half of [begin, end) on its own, so that the inner loop does not
+  // branch
   const auto sums = ordered_sum<4>(args.count, [&](int64_t begin, int64_t end, std::array<double, 4>& sum) {
     const auto half = [&](const GanTerm& term, Real slope, int64_t from, int64_t to, double& value, double& logit) {
       for (int64_t i = from; i < to; ++i) {

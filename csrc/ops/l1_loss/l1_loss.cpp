@@ -16,8 +16,7 @@ std::tuple<Tensor, Tensor> l1_loss(Tensor a, Tensor b, double weight, double uni
   const char* op = "l1_loss";
   const Dtype dtype_a = supported_dtype(op, "a", a), dtype_b = supported_dtype(op, "b", b);
   const bool mixed = dtype_b == Dtype::kFloat32 && (dtype_a == Dtype::kBFloat16 || dtype_a == Dtype::kFloat16);
-  STD_TORCH_CHECK(dtype_a == dtype_b || mixed, op,
-                  ": a and b must have the same dtype, or a 16 bits and b be float32");
+  STD_TORCH_CHECK(dtype_a == dtype_b || mixed, op, ": a and b must have the same dtype, or a 16 bits and b be float32");
   STD_TORCH_CHECK(a.device() == b.device(), op, ": a and b must be on the same device");
   STD_TORCH_CHECK(a.numel() > 0, op, ": a is empty, it has no mean");
   bool same_shape = a.dim() == b.dim();

@@ -17,8 +17,7 @@ void run(const L1LossArgs& args) {
   const double per_item = 1.0 / args.count;
   const Real slope = args.weight * per_item / args.unit;
   const auto sum = ordered_sum<1>(args.count, [&](int64_t begin, int64_t end, std::array<double, 1>& total) {
-    for (int64_t i = begin; i < end; ++i)
-      total[0] += std::abs(static_cast<Real>(a[i]) - static_cast<Real>(b[i]));
+    for (int64_t i = begin; i < end; ++i) total[0] += std::abs(static_cast<Real>(a[i]) - static_cast<Real>(b[i]));
     if (grad == nullptr) return;
     for (int64_t i = begin; i < end; ++i) {
       const Real difference = static_cast<Real>(a[i]) - static_cast<Real>(b[i]);

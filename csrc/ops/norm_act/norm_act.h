@@ -42,31 +42,31 @@ struct Dropout {
 
 // What forward and backward share. Parameters and statistics are float32 (float64 beside a float64 x).
 struct NormActShape {
-  Dtype dtype;          // of x, y, s, dy, ds, dx
-  int64_t rows;         // n * h * w
-  int64_t channels;     // c
-  int64_t groups;       // of statistics; divides rows
+  Dtype dtype;       // of x, y, s, dy, ds, dx
+  int64_t rows;      // n * h * w
+  int64_t channels;  // c
+  int64_t groups;    // of statistics; divides rows
   Statistics statistics;
-  Act act, skip_act;    // skip_act is read only where there is an s or a ds
-  double slope;         // of both, where they are kLeakyRelu
+  Act act, skip_act;  // skip_act is read only where there is an s or a ds
+  double slope;       // of both, where they are kLeakyRelu
   Dropout dropout;
 };
 
 struct NormActForward : NormActShape {
-  const void *x, *weight, *bias;      // weight, bias: (c) or null (1 and 0)
-  void *y, *s;                        // s: null without a second store
-  int64_t ld_x, ld_y, ld_s;           // elements between rows
-  void *mean, *rstd;                  // out: (groups, c); null for kNone
-  void *running_mean, *running_var;   // (c) or null: updated (kBatch), read (kRunning)
-  double eps, momentum;               // momentum = weight of the new batch, as PyTorch
-  float* workspace;                   // CUDA: norm_act_workspace_floats
-  unsigned* counters;                 // CUDA: norm_act_counters words, all 0; left all 0
+  const void *x, *weight, *bias;     // weight, bias: (c) or null (1 and 0)
+  void *y, *s;                       // s: null without a second store
+  int64_t ld_x, ld_y, ld_s;          // elements between rows
+  void *mean, *rstd;                 // out: (groups, c); null for kNone
+  void *running_mean, *running_var;  // (c) or null: updated (kBatch), read (kRunning)
+  double eps, momentum;              // momentum = weight of the new batch, as PyTorch
+  float* workspace;                  // CUDA: norm_act_workspace_floats
+  unsigned* counters;                // CUDA: norm_act_counters words, all 0; left all 0
 };
 
 struct NormActBackward : NormActShape {
   const void *x, *weight, *bias, *mean, *rstd;
-  const void *dy, *ds;                // null: no gradient came that way
-  void *dx, *dweight, *dbias;         // null: not wanted
+  const void *dy, *ds;         // null: no gradient came that way
+  void *dx, *dweight, *dbias;  // null: not wanted
   int64_t ld_x, ld_dy, ld_ds, ld_dx;
   float* workspace;
   unsigned* counters;

@@ -171,7 +171,7 @@ PYGAN_CLONES void sum_shifted(const NormActForward& a, int64_t group, int64_t fi
   using R = Compute<T>;
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
   std::vector<R> scratch(3 * n);
-  R *__restrict x0 = scratch.data(), *__restrict sum = x0 + n, *__restrict square = sum + n;
+  R* __restrict x0 = scratch.data(), * __restrict sum = x0 + n, * __restrict square = sum + n;
   const T* origin = row_of<T>(a.x, a.ld_x, row0);
   for (int64_t k = 0; k < n; ++k) x0[k] = to_compute(origin[k]);
   std::fill_n(total, 2 * n, 0.0);
@@ -197,9 +197,9 @@ PYGAN_CLONES void apply_forward(const NormActForward& a, const Affine<Compute<T>
                                 int64_t last) {
   using R = Compute<T>;
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
-  const R *__restrict mean = p.mean.data(), *__restrict scale = p.scale.data(), *__restrict shift = p.shift.data();
+  const R* __restrict mean = p.mean.data(), * __restrict scale = p.scale.data(), * __restrict shift = p.shift.data();
   std::vector<R> scratch(2 * n);
-  R *__restrict z = scratch.data(), *__restrict keep = z + n;
+  R* __restrict z = scratch.data(), * __restrict keep = z + n;
   for (int64_t m = row0 + first; m < row0 + last; ++m) {
     const T* __restrict x = row_of<T>(a.x, a.ld_x, m);
     for (int64_t k = 0; k < n; ++k) z[k] = (to_compute(x[k]) - mean[k]) * scale[k] + shift[k];
@@ -217,7 +217,7 @@ template <class T, class R>
 PYGAN_INLINE void load_gradient(const NormActBackward& a, const Affine<R>& p, int64_t m, R* __restrict z,
                                 R* __restrict keep, R* __restrict g) {
   const int64_t n = a.channels;
-  const R *__restrict mean = p.mean.data(), *__restrict scale = p.scale.data(), *__restrict shift = p.shift.data();
+  const R* __restrict mean = p.mean.data(), * __restrict scale = p.scale.data(), * __restrict shift = p.shift.data();
   const T* __restrict x = row_of<T>(a.x, a.ld_x, m);
   const T *dy = row_of<T>(a.dy, a.ld_dy, m), *ds = row_of<T>(a.ds, a.ld_ds, m);
   for (int64_t k = 0; k < n; ++k) z[k] = (to_compute(x[k]) - mean[k]) * scale[k] + shift[k];
@@ -244,8 +244,8 @@ PYGAN_CLONES void sum_gradient(const NormActBackward& a, const Affine<Compute<T>
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
   const R* __restrict mean = p.mean.data();
   std::vector<R> scratch(5 * n);
-  R *__restrict z = scratch.data(), *__restrict keep = z + n, *__restrict g = keep + n;
-  R *__restrict sum = g + n, *__restrict product = sum + n;
+  R* __restrict z = scratch.data(), * __restrict keep = z + n, * __restrict g = keep + n;
+  R* __restrict sum = g + n, * __restrict product = sum + n;
   std::fill_n(total, 2 * n, 0.0);
   for (int64_t r = first; r < last;) {
     std::fill_n(sum, n, R(0));
@@ -270,9 +270,9 @@ PYGAN_CLONES void apply_backward(const NormActBackward& a, const Affine<Compute<
                                  int64_t group, int64_t first, int64_t last) {
   using R = Compute<T>;
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
-  const R *__restrict mean = p.mean.data(), *__restrict scale = p.scale.data();
+  const R* __restrict mean = p.mean.data(), * __restrict scale = p.scale.data();
   std::vector<R> scratch(3 * n);
-  R *__restrict z = scratch.data(), *__restrict keep = z + n, *__restrict g = keep + n;
+  R* __restrict z = scratch.data(), * __restrict keep = z + n, * __restrict g = keep + n;
   for (int64_t m = row0 + first; m < row0 + last; ++m) {
     const T* __restrict x = row_of<T>(a.x, a.ld_x, m);
     T* __restrict dx = row_of<T>(a.dx, a.ld_dx, m);

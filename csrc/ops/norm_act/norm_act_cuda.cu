@@ -14,7 +14,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kFusedRows = 512;
 constexpr int64_t kMinRowsPerSplit = 128;
-constexpr int64_t kReduceBlocks = 512;   // aimed at; about four for each multiprocessor of a large GPU
+constexpr int64_t kReduceBlocks = 512;  // aimed at; about four for each multiprocessor of a large GPU
 constexpr int64_t kApplyBlocks = 1024;
 constexpr int64_t kMaxRowsInFlight = 16;  // rows that one thread of apply visits
 
@@ -33,10 +33,10 @@ int64_t splits_of(const NormActShape& s) {
 
 template <class T, int V>
 struct Tile {
-  static constexpr int kLanes = V > 1 ? 8 : 32;          // threads side by side along the channels
+  static constexpr int kLanes = V > 1 ? 8 : 32;  // threads side by side along the channels
   static constexpr int kChannels = kLanes * V;
-  static constexpr int kRows = kThreads / kLanes;        // rows visited at once
-  static constexpr int kParts = kThreads / kChannels;    // threads per channel when partial sums are added
+  static constexpr int kRows = kThreads / kLanes;      // rows visited at once
+  static constexpr int kParts = kThreads / kChannels;  // threads per channel when partial sums are added
 };
 
 // --- activation: y = z where z > 0 (and where z is NaN), else slope * z, or expm1(z) for ELU ------------------------
@@ -93,41 +93,46 @@ __device__ __forceinline__ void store(void* data, int64_t ld, int64_t row, int64
   store_vec(static_cast<T*>(data) + row * ld + c, v);
 }
 
-// keep[i]: 0 where element i is dropped, 1 / (1 - p) where it is kept, 1 without dropout.
+// Which of V neighbouring elements dropout keeps, a bit each (one register where V factors would be V), and their
+// factor.
+struct Keep {
+  uint32_t bits;
+  float scale;
+  __device__ __forceinline__ float factor(int i) const { return bits >> i & 1 ? scale : 0.f; }
+};
+
 template <int V>
-__device__ __forceinline__ void load_keep(const NormActShape& s, int64_t row, int64_t c, float (&keep)[V]) {
-#pragma unroll
-  for (int i = 0; i < V; ++i) keep[i] = 1.f;
-  if (s.dropout.rng == nullptr) return;
-  const float kept = static_cast<float>(s.dropout.keep_scale);
+__device__ __forceinline__ Keep load_keep(const NormActShape& s, int64_t row, int64_t c) {
+  if (s.dropout.rng == nullptr) return {~0u, 1.f};
   const uint64_t element = static_cast<uint64_t>(row * s.channels + c);  // of the packed NHWC tensor
+  uint32_t bits = 0;
   if constexpr (V == 1) {
     const PhiloxWords w = philox_quad(s.dropout.rng, s.dropout.stream, element / 4);
     const uint32_t lane = element % 4;
     const uint32_t word = lane == 0 ? w.word[0] : lane == 1 ? w.word[1] : lane == 2 ? w.word[2] : w.word[3];
-    keep[0] = word <= s.dropout.last_dropped ? 0.f : kept;
+    bits = word > s.dropout.last_dropped;
   } else {
 #pragma unroll
     for (int i = 0; i < V; i += 4) {
       const PhiloxWords w = philox_quad(s.dropout.rng, s.dropout.stream, element / 4 + i / 4);
 #pragma unroll
-      for (int k = 0; k < 4; ++k) keep[i + k] = w.word[k] <= s.dropout.last_dropped ? 0.f : kept;
+      for (int k = 0; k < 4; ++k) bits |= static_cast<uint32_t>(w.word[k] > s.dropout.last_dropped) << (i + k);
     }
   }
+  return {bits, static_cast<float>(s.dropout.keep_scale)};
 }
 
 // --- sums over a group ----------------------------------------------------------------------------------------------
 
 // True in every thread of the last of `total` blocks to come here; what the others wrote before is then visible to it.
-// The last block sets the counter back to 0, so a replayed graph finds it as the first run did.
+// The counter wraps to 0 with the last block, so a replayed graph finds it as the first run did.
 __device__ __forceinline__ bool last_to_arrive(unsigned* counter, unsigned total) {
   PYGAN_SHARED(last, bool);
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) last = atomicAdd(counter, 1u) == total - 1;
+  if (threadIdx.x == 0) last = atomicInc(counter, total - 1) == total - 1;
   __syncthreads();
   __threadfence();
-  if (last && threadIdx.x == 0) *counter = 0;
   return last;
 }
 
@@ -234,12 +239,11 @@ __device__ __forceinline__ void apply_forward(const NormActForward& a, int64_t g
   for (int64_t r = first + row; r < last; r += Tile<T, V>::kRows) {
     const int64_t m = group * group_rows + r;
     const Vec<T, V> x = load<T, V>(a.x, a.ld_x, m, c);
-    float keep[V];
-    load_keep<V>(a, m, c, keep);
+    const Keep keep = load_keep<V>(a, m, c);
     Vec<T, V> y, s;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      const float z = fmaf(to_float(x.v[i]) - p.mean[i], p.scale[i], p.shift[i]) * keep[i];
+      const float z = fmaf(to_float(x.v[i]) - p.mean[i], p.scale[i], p.shift[i]) * keep.factor(i);
       y.v[i] = from_float<T>(activate(act, z));
       s.v[i] = from_float<T>(activate(skip_act, z));
     }
@@ -330,21 +334,21 @@ __device__ __forceinline__ void load_gradient(const NormActBackward& a, const Af
   Vec<T, V> dy, ds;
   if (a.dy) dy = load<T, V>(a.dy, a.ld_dy, m, c);
   if (a.ds) ds = load<T, V>(a.ds, a.ld_ds, m, c);
-  float keep[V];
-  load_keep<V>(a, m, c, keep);
+  const Keep keep = load_keep<V>(a, m, c);
 #pragma unroll
   for (int i = 0; i < V; ++i) {
     d[i] = to_float(x.v[i]) - p.mean[i];
-    const float z = fmaf(d[i], p.scale[i], p.shift[i]) * keep[i];  // as forward, to the bit: the same masks
+    const float z = fmaf(d[i], p.scale[i], p.shift[i]) * keep.factor(i);  // as forward, to the bit: the same masks
     g[i] = 0.f;
     if (a.dy) g[i] = to_float(dy.v[i]) * derivative(act, z);
     if (a.ds) g[i] = fmaf(to_float(ds.v[i]), derivative(skip_act, z), g[i]);
-    g[i] *= keep[i];
+    g[i] *= keep.factor(i);
   }
 }
 
 // Rows [first, last) of a group: dx = scale * (g - mean_g - d * slope_g), or scale * g without batch statistics.
-template <class T, int V>
+// kUnroll rows are under way at once: two, or one inside reduce, whose registers are taken.
+template <class T, int V, int kUnroll>
 __device__ __forceinline__ void apply_backward(const NormActBackward& a, int64_t splits, int64_t group, int64_t first,
                                                int64_t last, int64_t c, int row) {
   const int64_t group_rows = a.rows / a.groups;
@@ -363,7 +367,7 @@ __device__ __forceinline__ void apply_backward(const NormActBackward& a, int64_t
       slope_g[i] = sum_gx[k] * at(a.rstd, k) * inv;
     }
   }
-#pragma unroll 2
+#pragma unroll kUnroll
   for (int64_t r = first + row; r < last; r += Tile<T, V>::kRows) {
     const int64_t m = group * group_rows + r;
     float d[V], g[V];
@@ -371,7 +375,8 @@ __device__ __forceinline__ void apply_backward(const NormActBackward& a, int64_t
     Vec<T, V> dx;
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      const float centred = batch ? g[i] - mean_g[i] - d[i] * slope_g[i] : g[i];  // an infinite d is not multiplied by 0
+      const float centred =
+          batch ? g[i] - mean_g[i] - d[i] * slope_g[i] : g[i];  // an infinite d is not multiplied by 0
       dx.v[i] = from_float<T>(p.scale[i] * centred);
     }
     store<T, V>(a.dx, a.ld_dx, m, c, dx);
@@ -379,18 +384,18 @@ __device__ __forceinline__ void apply_backward(const NormActBackward& a, int64_t
 }
 
 template <class T, int V>
-PYGAN_GLOBAL void __launch_bounds__(kThreads, 2) backward_apply(NormActBackward a, int64_t splits,
-                                                                int64_t rows_per_block) {
+PYGAN_GLOBAL void __launch_bounds__(kThreads, 2)
+    backward_apply(NormActBackward a, int64_t splits, int64_t rows_per_block) {
   using Tile = Tile<T, V>;
   const int64_t c = static_cast<int64_t>(blockIdx.x) * Tile::kChannels + threadIdx.x % Tile::kLanes * V;
   const int64_t group_rows = a.rows / a.groups, first = blockIdx.y * rows_per_block;
   const int64_t last = first + rows_per_block < group_rows ? first + rows_per_block : group_rows;
-  if (c < a.channels) apply_backward<T, V>(a, splits, blockIdx.z, first, last, c, threadIdx.x / Tile::kLanes);
+  if (c < a.channels) apply_backward<T, V, 2>(a, splits, blockIdx.z, first, last, c, threadIdx.x / Tile::kLanes);
 }
 
 template <class T, int V>
-PYGAN_GLOBAL void __launch_bounds__(kThreads, 2) backward_reduce(NormActBackward a, int64_t rows_per_split,
-                                                                 bool fused) {
+PYGAN_GLOBAL void __launch_bounds__(kThreads, 2)
+    backward_reduce(NormActBackward a, int64_t rows_per_split, bool fused) {
   using Tile = Tile<T, V>;
   const int64_t c = static_cast<int64_t>(blockIdx.x) * Tile::kChannels + threadIdx.x % Tile::kLanes * V;
   const int row = threadIdx.x / Tile::kLanes;
@@ -427,7 +432,7 @@ PYGAN_GLOBAL void __launch_bounds__(kThreads, 2) backward_reduce(NormActBackward
     group_gx[k] = static_cast<float>(total_gd * (a.rstd ? at(a.rstd, k) : 1.f));
   }
   __syncthreads();
-  if (fused && c < a.channels) apply_backward<T, V>(a, gridDim.y, group, 0, group_rows, c, row);
+  if (fused && c < a.channels) apply_backward<T, V, 1>(a, gridDim.y, group, 0, group_rows, c, row);
 
   // dbias and dweight: over the groups, in order
   if ((a.dweight == nullptr && a.dbias == nullptr) || !last_of_groups(a, a.counters)) return;

@@ -19,8 +19,8 @@ typedef struct CUstream_st* cudaStream_t;
 
 namespace pygan {
 
-// ld: elements from one pixel to the next, at least its channels. Rows of images follow each other, so that pixel (i, j)
-// of image b is number (b * h + i) * w + j, and the image index never has to be known.
+// ld: elements from one pixel to the next, at least its channels. Rows of images follow each other, so that pixel (i,
+// j) of image b is number (b * h + i) * w + j, and the image index never has to be known.
 struct UpsampleConcatArgs {
   const void* x;
   const void* skip;  // null: c2 is 0
@@ -32,8 +32,8 @@ struct UpsampleConcatArgs {
 };
 
 struct UpsampleConcatBackwardArgs {
-  const void* g;   // (n, c, 2h, 2w)
-  void* dx;        // (n, c, h, w)
+  const void* g;    // (n, c, 2h, 2w)
+  void* dx;         // (n, c, h, w)
   int64_t rows, w;  // of the small map
   int64_t c;
   int64_t ld_g, ld_dx;
@@ -43,7 +43,8 @@ struct UpsampleConcatBackwardArgs {
 void upsample_concat_cpu(const UpsampleConcatArgs& args);
 void upsample_concat_backward_cpu(const UpsampleConcatBackwardArgs& args);
 
-// The launchers return a cudaError_t. They hold for less than 2^31 (small pixel, channel) pairs; float64 is not supported.
+// The launchers return a cudaError_t. They hold for less than 2^31 (small pixel, channel) pairs; float64 is not
+// supported.
 int upsample_concat_cuda(const UpsampleConcatArgs& args, cudaStream_t stream);
 int upsample_concat_backward_cuda(const UpsampleConcatBackwardArgs& args, cudaStream_t stream);
 

@@ -7,9 +7,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kItems = int64_t{1} << 31;  // of one launch, so that 32-bit divisions do
 
-// Bits moves the values of a pixel without looking at them: 16 bytes, or one value where channels or pointers do not allow
-// that. All channel counts and pitches are in units of Bits. An item is 4 stores: one unit of x to its 2 x 2 pixels, or the
-// same unit of the 2 x 2 pixels of skip.
+// Bits moves the values of a pixel without looking at them: 16 bytes, or one value where channels or pointers do not
+// allow that. All channel counts and pitches are in units of Bits. An item is 4 stores: one unit of x to its 2 x 2
+// pixels, or the same unit of the 2 x 2 pixels of skip.
 template <class Bits>
 PYGAN_GLOBAL void __launch_bounds__(kThreads)
     upsample_concat_kernel(const Bits* x, const Bits* skip, Bits* y, unsigned items, unsigned w, unsigned c1,

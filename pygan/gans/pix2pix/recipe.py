@@ -217,8 +217,8 @@ def sample(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None) -
     """G's images of A, (n, c_b, h, w) in [-1, 1], as the recipe says that G is to be used.
 
     A: (n, c_a, h, w) in [-1, 1], h and w multiples of `G.multiple`. rng: int64[2] on the device {seed, offset} for
-    dropout in use; without one the recipe's seed decides, the same each time. No image depends on the others of its
-    batch: batch statistics are each image's own.
+    dropout in use; without one the recipe's seed decides, the same each time. The mask differs from place to place in
+    the batch. Nothing else depends on the batch: batch statistics are each image's own.
     """
     if not recipe.test_dropout:
         rng = None
@@ -323,6 +323,12 @@ def _check_generator(recipe: Recipe) -> None:
         raise UserError(
             f"--crop-size {size} halves evenly only {_halvings(size)} times, too few for G: "
             f"take a multiple of {step} such as {below} or {above}, or set --levels (2 or more)"
+        )
+    normed = recipe.generator == "keras_unet" or recipe.bottleneck_norm
+    if recipe.norm == "instance" and normed and size >> levels == 1:
+        raise UserError(
+            f"--norm instance makes an innermost map of one pixel 0: take --levels {levels - 1}, or "
+            + ("another norm" if recipe.generator == "keras_unet" else "leave --bottleneck-norm out")
         )
     _skips(recipe, levels)
     _dropout_levels(recipe, levels)

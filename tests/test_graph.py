@@ -1,0 +1,70 @@
+"""A step recorded as a CUDA graph computes what the plain step computes, bit for bit."""
+
+import pytest
+import torch
+
+from pygan.gans import pix2pix
+
+pytestmark = pytest.mark.cuda
+
+
+def make(amp_dtype=None):
+    amp = {"amp": True, "amp_dtype": amp_dtype} if amp_dtype else {}
+    recipe = pix2pix.Recipe(**{**pix2pix.PRESETS["tiny"], **amp})
+    recipe = pix2pix.resolve(recipe, (3, 3), "AtoB")
+    return recipe, pix2pix.build(recipe, "cuda")
+
+
+def batches(count):
+    from pygan.data import Batch
+
+    generator = torch.Generator("cuda").manual_seed(0)
+    for _ in range(count):
+        images = (torch.rand(2, 3, 32, 32, device="cuda", generator=generator).mul(2).sub(1) for _ in "AB")
+        yield Batch(*(image.contiguous(memory_format=torch.channels_last) for image in images))
+
+
+def run(recipe, state, graphed, dtype):
+    from pygan.graph import GraphedStep
+
+    def step(batch):
+        with torch.autocast("cuda", dtype, enabled=dtype is not None, cache_enabled=False):
+            return pix2pix.step(state, recipe, batch)
+
+    losses, recorded = [], None
+    for batch in batches(6):
+        if graphed and recorded is None:
+            recorded = GraphedStep(step, state, batch)
+        logs = (recorded if graphed else step)(batch)
+        losses.append({name: value.clone() for name, value in logs.items()})
+    return losses, {name: tensor.clone() for name, tensor in state.tensors().items()}
+
+
+@pytest.mark.parametrize("amp_dtype", [None, "bf16", "fp16"])
+def test_graph_equals_plain_bit_for_bit(amp_dtype):
+    dtype = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp_dtype]
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    plain_losses, plain = run(*make(amp_dtype), graphed=False, dtype=dtype)
+    graph_losses, graph = run(*make(amp_dtype), graphed=True, dtype=dtype)
+    torch.use_deterministic_algorithms(False)
+    for a, b in zip(plain_losses, graph_losses, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert plain.keys() == graph.keys()
+    assert all(torch.equal(plain[name], graph[name]) for name in plain)
+
+
+@pytest.mark.parametrize("amp_dtype", [None, "bf16", "fp16"])
+def test_a_step_never_waits_for_the_gpu(amp_dtype):
+    recipe, state = make(amp_dtype)
+    dtype = {None: torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[amp_dtype]
+    data = list(batches(3))
+    pix2pix.step(state, recipe, data[0])
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in data[1:]:
+            with torch.autocast("cuda", dtype, enabled=amp_dtype is not None, cache_enabled=False):
+                pix2pix.step(state, recipe, batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
