@@ -254,12 +254,15 @@ class _NormAct(torch.autograd.Function):
         def slot(given: Tensor | None) -> Tensor:
             if given is None:
                 return torch.empty_like(x, memory_format=torch.channels_last)
-            torch.autograd.graph.increment_version(given)  # whoever saved what lay there must not read it any more
+            if not given.is_inference():  # whoever saved what lay there for backward must not read it any more
+                torch.autograd.graph.increment_version(given)
             return given.detach()  # the same memory, with a history of its own
 
         y = slot(out)
         s = None if o.skip_act is None else slot(skip_out)
-        mean, rstd = torch.ops.pygan.norm_act.default(x, weight, bias, rng, running_mean, running_var, y, s, **o._asdict())
+        mean, rstd = torch.ops.pygan.norm_act.default(
+            x, weight, bias, rng, running_mean, running_var, y, s, **o._asdict()
+        )
         ctx.save_for_backward(x, weight, bias, mean, rstd, rng)
         ctx.options = o
         ctx.set_materialize_grads(False)

@@ -387,6 +387,18 @@ def test_overwriting_what_backward_needs_is_an_error():
         square.sum().backward()
 
 
+@pytest.mark.parametrize("impl", IMPLS)
+def test_inference_mode(impl):
+    x, weight, bias = inputs(dtype=torch.float32)
+    want = norm_act(x, weight, bias, act="relu", impl=impl)
+    with torch.inference_mode():
+        buffer = torch.zeros(4, 12, 4, 3).to(memory_format=torch.channels_last)
+        y = norm_act(x, weight, bias, act="relu", out=buffer[:, :6], impl=impl)
+        both = joined(y, buffer[:, 6:], buffer)
+    assert torch.equal(both[:, :6], want)
+    assert both.data_ptr() == buffer.data_ptr()
+
+
 # --- special numbers and modes ----------------------------------------------------------------------------------------
 
 
