@@ -47,9 +47,9 @@ def describe(device: torch.device) -> str:
 def precision(recipe: BaseRecipe, device: torch.device) -> tuple[torch.dtype, str]:
     """The type that convolutions compute in, and a line that says so where it is not what was asked for ("" else).
 
-    `--amp` is a wish for speed: on a GPU it is bf16 where the hardware has it (compute capability 8.0 and later),
-    on a CPU only where bf16 is faster than float32, which takes AMX tiles: with AVX-512 alone the casts cost more
-    than the products save.
+    `--amp` is a wish for speed: on a GPU it is bf16 where the hardware has it (compute capability 8.0 and later), on a
+    CPU only where bf16 is faster than float32: where the processor multiplies bf16 itself (AVX-512 BF16 or AMX).
+    Elsewhere the products are computed in float32 anyway, and the casts come on top.
     """
     if not recipe.amp:
         return torch.float32, ""
@@ -59,7 +59,7 @@ def precision(recipe: BaseRecipe, device: torch.device) -> tuple[torch.dtype, st
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, ""
         return torch.float32, "--amp: this GPU has no bf16; staying in float32 (try --amp-dtype fp16)"
-    if recipe.amp_dtype == "bf16" and torch.cpu._is_amx_tile_supported():
+    if recipe.amp_dtype == "bf16" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return torch.bfloat16, ""
     return torch.float32, f"--amp: {recipe.amp_dtype} is not faster than float32 on this CPU; staying in float32"
 

@@ -117,8 +117,11 @@ def add_flags(parser: argparse.ArgumentParser, recipe_type: type[BaseRecipe]) ->
 
 
 def _default_text(field: dataclasses.Field) -> str:
-    default = {True: "on", False: "off", "": "none"}.get(field.default, field.default)
-    unit = field.metadata["unit"]
+    default, unit = field.default, field.metadata["unit"]
+    if isinstance(default, bool):
+        default = "on" if default else "off"
+    elif default == "":
+        default = "none"
     return f" (default: {default}{' ' + unit if unit else ''})"
 
 

@@ -1,7 +1,7 @@
 """What can be known of the CUDA kernels without a GPU, held against a table: `python tools/static_gates.py [op ...]`.
 
 Compiles csrc/ops/*/*_cuda.cu for every architecture and reads, per kernel: registers, spills and stack (ptxas), and the
-machine code (nvdisasm: `pip install nvidia-cuda-nvdisasm`). Gates: no spills, no stack, no access to local memory; not more
+machine code (nvdisasm, from the PyPI package nvidia-cuda-nvdisasm). Gates: no spills, stack or local memory; not more
 registers and not fewer instances with 16-byte loads and stores than tools/static_gates.json says for the kernel.
 `--update` writes the table from what it finds. Exit status: 0 all well, 1 a gate is violated, 2 cannot tell.
 """

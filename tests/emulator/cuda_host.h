@@ -23,9 +23,9 @@
 //
 // It stops the program with one line and exit status 86 on: a barrier that part of a block never reaches, or that parts
 // reach on different source lines; a warp collective whose mask names an exited or unwilling lane; a deadlock. A launch
-// that CUDA would refuse is an error in cudaGetLastError(). AddressSanitizer adds out-of-bounds accesses to shared and global memory, UBSan misaligned
-// 16-byte accesses, ThreadSanitizer data races: a missing __syncthreads, __syncwarp or __threadfence, whether or not it
-// changes the numbers. Shared memory is all ones bits (NaN) when a block starts.
+// that CUDA would refuse is an error in cudaGetLastError(). AddressSanitizer adds out-of-bounds accesses to shared and
+// global memory, UBSan misaligned 16-byte accesses, ThreadSanitizer data races: a missing __syncthreads, __syncwarp or
+// __threadfence, whether or not it changes the numbers. Shared memory is all ones bits (NaN) when a block starts.
 //
 // What a kernel may use is what is declared below; shared memory is declared through these two:
 //   PYGAN_SHARED(tile, float[32][33]);        // the name first, then the type
