@@ -8,7 +8,6 @@ timed with dropout. On a GPU the yardsticks are those a user can have without py
 channels_last and fused Adam, the same in a CUDA graph, torch.compile, and torch.compile in a CUDA graph.
 """
 
-
 import pytest
 import torch
 

@@ -12,12 +12,12 @@ namespace {
 
 std::map<std::string, std::string> build_info() {
   return {
-      {"version", PYGAN_VERSION},         // of the package
-      {"torch", PYGAN_TORCH_VERSION},     // whose headers it was compiled against
-      {"nvcc", PYGAN_NVCC_VERSION},       // "" if the CUDA kernels were not compiled
-      {"cuda_archs", PYGAN_CUDA_ARCHS},   // "80-real;...", "" likewise
-      {"compiler", PYGAN_CXX_COMPILER},   // host compiler and version
-      {"ops", PYGAN_OPS},                 // op families compiled in, ";"-joined
+      {"version", PYGAN_VERSION},        // of the package
+      {"torch", PYGAN_TORCH_VERSION},    // whose headers it was compiled against
+      {"nvcc", PYGAN_NVCC_VERSION},      // "" if the CUDA kernels were not compiled
+      {"cuda_archs", PYGAN_CUDA_ARCHS},  // "80-real;...", "" likewise
+      {"compiler", PYGAN_CXX_COMPILER},  // host compiler and version
+      {"ops", PYGAN_OPS},                // op families compiled in, ";"-joined
   };
 }
 

@@ -84,9 +84,7 @@ def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
 
 
 def _use_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint", default="last", metavar="NAME", help="last, best or a kept one (default: last)"
-    )
+    parser.add_argument("--checkpoint", default="last", metavar="NAME", help="last, best or a kept one (default: last)")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
     )

@@ -35,6 +35,8 @@ def choose(op: str, x: Tensor, impl: str, *, cpu_limit: int | None = None) -> st
     if impl != "auto":
         return impl
     if not x.is_cuda:
+        if not compiled(op):
+            errors.say_once(f"{op} runs in plain PyTorch (slower): {_native.why_missing() or 'not compiled in'}")
         twin = compiled(op) and x.device.type == "cpu" and x.dtype != torch.float16
         return "native" if twin and (cpu_limit is None or x.numel() <= cpu_limit) else "ref"
     if not compiled(op, "CUDA"):

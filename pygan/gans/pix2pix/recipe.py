@@ -122,8 +122,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "fast": {"batch": 16, "epochs": 50, "decay_epochs": 50, "amp": True, "test_dropout": False, "test_bn": "running"},
     "demo": {
-        "load_size": 72, "crop_size": 64, "ngf": 32, "ndf": 32, "n_layers_d": 2, "batch": 4, "epochs": 15,
-        "decay_epochs": 15, "test_dropout": False, "test_bn": "running",
+        "load_size": 144, "crop_size": 128, "ngf": 32, "ndf": 32, "batch": 4, "epochs": 14, "decay_epochs": 14,
+        "upsample": "nearest", "ema_half_life_images": 400.0, "test_dropout": False, "test_bn": "running",
+        "checkpoint_every_images": 2800, "max_minutes": 5.0,
     },
     "tiny": {
         "load_size": 36, "crop_size": 32, "ngf": 8, "ndf": 8, "n_layers_d": 2, "batch": 2, "epochs": 2,
