@@ -2,7 +2,7 @@
 
     pytest benchmarks/bench_step.py --benchmark-only --record
 
-Cases: pN is the paper's U-Net at 256 pixels and batch N; demo is the network that the bare command trains on a CPU.
+Cases: pN is the paper's U-Net at 256 pixels and batch N; demo is the U-Net at the size that the bare command trains on a CPU.
 Every way first trains three steps in float32 without dropout beside the plain step, and must lose the same; then it is
 timed with dropout. On a GPU the yardsticks are those a user can have without pygan: eager (TF32 convolutions), AMP with
 channels_last and fused Adam, the same in a CUDA graph, torch.compile, and torch.compile in a CUDA graph.
@@ -18,7 +18,7 @@ from pygan.graph import GraphedStep
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = {  # name: (size, width, batch)
-    "demo": (64, 32, 4),
+    "demo": (128, 32, 4),
     "p1": (256, 64, 1),
     "p16": (256, 64, 16),
     "p64": (256, 64, 64),
@@ -57,7 +57,7 @@ def ours(size, width, n, *, dropout, weights=None):
     recipe = make_recipe(size, width, n, dropout=dropout)
     state = pix2pix.build(recipe, DEVICE)
     for name, values in (weights or {}).items():
-        mine = [p for p in state.nets[name].parameters()]
+        mine = list(state.nets[name].parameters())
         assert [p.shape for p in mine] == [v.shape for v in values], f"{name}: the networks differ"
         with torch.no_grad():
             for p, value in zip(mine, values, strict=True):

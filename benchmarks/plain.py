@@ -84,9 +84,9 @@ class Plain:
         real_logits = self.D(torch.cat((A, B), 1))
         fake_logits = self.D(torch.cat((A, fake.detach()), 1))
         bce = F.binary_cross_entropy_with_logits
-        loss_D = 0.5 * (
-            bce(real_logits, torch.ones_like(real_logits)) + bce(fake_logits, torch.zeros_like(fake_logits))
-        )
+        real_loss = bce(real_logits, torch.ones_like(real_logits))
+        fake_loss = bce(fake_logits, torch.zeros_like(fake_logits))
+        loss_D = 0.5 * (real_loss + fake_loss)
         self.opt_D.zero_grad(set_to_none=True)
         loss_D.backward()
         self.opt_D.step()

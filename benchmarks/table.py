@@ -24,7 +24,7 @@ def step_table():
     """One training step: pygan against plain PyTorch on the same device."""
     newest = {(row["device"], row["case"], row["way"]): row for row in rows("bench_step")}
     lines = [
-        "| device | case | size, width, batch | way | ms per step (median) | images/s | against plain eager | date, commit |",
+        "| device | case | size, width, batch | way | ms per step | images/s | against plain eager | date, commit |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (device, case, way), row in newest.items():

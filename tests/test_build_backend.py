@@ -37,7 +37,8 @@ def test_an_old_torch_is_named_and_left_alone(backend, tmp_path):
 
 def test_requirements_follow_the_torch_that_is_there(backend, tmp_path, monkeypatch):
     settings = {"requires": ["numpy"]}
-    monkeypatch.setattr(backend, "_of_the_user", lambda: iter([fake(tmp_path, "2.11.0")]))
+    there = fake(tmp_path, "2.11.0")
+    monkeypatch.setattr(backend, "_of_the_user", lambda: iter([there]))
     assert backend.dynamic_metadata("dependencies", settings) == ["torch>=2.11", "numpy"]
     assert backend._needs_torch() == []
     monkeypatch.setattr(backend, "_of_the_user", lambda: iter([]))

@@ -312,7 +312,8 @@ def test_a_full_disk_stops_with_one_line_and_keeps_what_was_there(tmp_path):
     before = (tmp_path / "run" / "checkpoints" / "last" / "manifest.json").read_bytes()
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1)); from pygan.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1));"
+        "from pygan.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *TINY, "--run", str(tmp_path / "run")],

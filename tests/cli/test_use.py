@@ -77,7 +77,7 @@ def test_the_output_is_the_networks(run, tmp_path):
     file = picture(tmp_path / "in.png", 32, 32)
     assert main(["translate", str(run), str(file), "-o", str(tmp_path / "out")]) == 0
     trained = use.load(run, "last", "cpu")
-    A = torch.from_numpy(np.asarray(Image.open(file))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    A = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float() / 127.5 - 1
     expected = trained(A, trained.rng(0))[0].permute(1, 2, 0).add(1).mul(127.5).round().numpy()
     assert np.abs(np.asarray(Image.open(tmp_path / "out" / "in.png")) - expected).max() <= 1
     assert (run / "checkpoints" / "last" / "G_ema.safetensors").exists()  # and the average is what is used
@@ -122,7 +122,7 @@ def test_results_are_not_replaced_unasked(run, tmp_path, capfd):
         (["translate", "RUN", "x.png"], "-o"),
         (
             ["translate", "RUN", "x.png", "-o", "out", "--checkpoint", "bets"],
-            "has no checkpoint 'bets'; there are best",
+            "has no checkpoint 'bets'; there",
         ),
         (["sample", "no-run", "-o", "x.png"], "no-run is not a run directory"),
         (["sample", "RUN", "-o", "x.jpg"], "name it x.png"),
