@@ -15,6 +15,7 @@ from benchmarks.plain import Plain
 from pygan.data import Batch
 from pygan.gans import pix2pix
 from pygan.graph import GraphedStep
+from pygan.ops import _native
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 CASES = {  # name: (size, width, batch)
@@ -118,6 +119,7 @@ def make_way(way, size, width, n):
 
 
 def measure(benchmark, case, way):
+    assert _native.available(), _native.why_missing()
     size, width, n = CASES[case]
     check_losses(size, width, min(n, 4))
     torch.backends.cudnn.benchmark = True

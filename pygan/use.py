@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pygan import checkpoint, device, gans
 from pygan import recipe as recipes
 from pygan.errors import UserError, say
+from pygan.nn import place_
 from pygan.recipe import BaseRecipe
 from pygan.rundir import RECIPE, read_facts
 
@@ -50,7 +51,7 @@ def load(run: Path, name: str, device_name: str) -> Trained:
     file = found.folder / ("G_ema.safetensors" if averaged else "G.safetensors")
     net = gan.generator(recipe)
     checkpoint.copy_into(net.state_dict(), checkpoint.read(file), file)
-    net = net.to(where, memory_format=torch.channels_last).requires_grad_(False)
+    net = place_(net, where).requires_grad_(False)
     return Trained(gan, recipe, net, found.images_seen, where)
 
 

@@ -16,7 +16,7 @@ from pygan.data import Batch, Feed
 from pygan.errors import UserError
 from pygan.gans.pix2pix import model
 from pygan.losses import gan_loss, gradient_penalty, l1_loss
-from pygan.nn import INIT_KINDS, Mode, init_weights_
+from pygan.nn import INIT_KINDS, Mode, init_weights_, place_
 from pygan.ops.philox import words
 from pygan.optim import adam, end_step_, update
 from pygan.recipe import BaseRecipe, option
@@ -162,7 +162,7 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
     for net in nets.values():
         net.to_empty(device="cpu")
         init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std)
-        net.to(device=device, memory_format=torch.channels_last)
+        place_(net, device)
     fp16 = recipe.amp and recipe.amp_dtype == "fp16" and device.type == "cuda"
     return State(
         nets=nets,
