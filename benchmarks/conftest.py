@@ -40,21 +40,26 @@ def _cpu():
     return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
 
 
-def pytest_sessionfinish(session):
-    benchmarks = getattr(getattr(session.config, "_benchmarksession", None), "benchmarks", [])
-    if not session.config.getoption("--record") or not benchmarks:
-        return
-    facts = {
+def facts():
+    """What every row says beside its figures: date, commit, versions, device."""
+    return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
         "pygan": pygan.__version__,
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu(),
     }
+
+
+def pytest_sessionfinish(session):
+    benchmarks = getattr(getattr(session.config, "_benchmarksession", None), "benchmarks", [])
+    if not session.config.getoption("--record") or not benchmarks:
+        return
+    common = facts()
     RESULTS.mkdir(exist_ok=True)
     for benchmark in benchmarks:
         stats = benchmark.stats
-        row = facts | {
+        row = common | {
             "group": benchmark.group,
             "name": benchmark.name,
             "median_ms": round(stats.median * 1e3, 5),

@@ -37,8 +37,8 @@ TRAIN = Mode()
 
 
 # On a CPU a weight of at least this many values stays in (o, i, kh, kw) memory, and its layer computes in (n, c, h, w).
-# oneDNN returns gradients of weights in that order, and turning 4 M of them to channels_last took 8 of the 10 ms of such
-# a layer's backward pass; turning its small maps costs a tenth of a millisecond.
+# oneDNN returns gradients of weights in that order, and turning 4 M of them to channels_last took 8 of the 10 ms of a
+# deep layer's backward pass; turning its small maps costs a tenth of a millisecond.
 CPU_PLAIN_WEIGHT = 1 << 20
 
 

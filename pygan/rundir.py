@@ -1,4 +1,4 @@
-"""A run directory explains itself: recipe.json, metrics.jsonl, events*, samples/, checkpoints/."""
+"""A run directory explains itself: recipe.json, metrics.jsonl, scores.json, events*, samples/, checkpoints/."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from pygan.errors import UserError
 
-RECIPE, METRICS = "recipe.json", "metrics.jsonl"
+RECIPE, METRICS, SCORES = "recipe.json", "metrics.jsonl", "scores.json"
 
 
 def write_atomic(path: Path, data: bytes) -> None:

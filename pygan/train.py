@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import threading
 import time
@@ -21,7 +22,7 @@ from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError
 from pygan.graph import GraphedStep
 from pygan.recipe import BaseRecipe
-from pygan.rundir import RECIPE, RunDir, write_atomic
+from pygan.rundir import RECIPE, SCORES, RunDir, write_atomic
 from pygan.state import State
 
 LOG_EVERY_S = 2.0  # reading the losses is the only wait for a GPU
@@ -315,6 +316,11 @@ def _conclude(run: _Run) -> None:
     most = min(run.held_out.n_items, 500)
     table = {f"{run.name} (this run)": _scores(run, most), **heldout.baselines(run.feed, run.held_out, most)}
     run.log.close()
+    facts = {"images": run.state.images_seen, "held_out": most, "scores": table}
+    try:
+        write_atomic(run.dir.path / SCORES, (json.dumps(facts, indent=2) + "\n").encode())
+    except OSError as error:
+        raise UserError(_cannot_write(run, error)) from error
     run.log.out.print(log.scores_table(f"{most} held-out pairs", table))
     grid = max(run.dir.samples.glob("images-*.png"), default=None)
     for what, where in {
