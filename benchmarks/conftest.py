@@ -1,17 +1,12 @@
 """`--record` appends one row per benchmark to results/<file>.jsonl: what ran, where, on which versions, how long."""
 
-import datetime
 import json
-import platform
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
-import pygan
-
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.record import RESULTS, facts
 
 
 def pytest_addoption(parser):
@@ -24,31 +19,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(pytest.mark.skip(reason="needs a GPU and a CUDA build of torch"))
-
-
-def _commit():
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip() or "unknown"
-
-
-def _cpu():
-    """The processor's name as Linux tells it, and how many threads torch uses."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
-
-
-def facts():
-    """What every row says beside its figures: date, commit, versions, device."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "commit": _commit(),
-        "pygan": pygan.__version__,
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu(),
-    }
 
 
 def pytest_sessionfinish(session):

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.conftest import RESULTS, facts
+from benchmarks.record import RESULTS, facts
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "demo.png"
 

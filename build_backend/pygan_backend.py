@@ -39,7 +39,9 @@ def _of_the_user() -> Iterator[Path]:
     environments = [os.environ[v] for v in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT") if v in os.environ]
     environments += [os.path.dirname(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     for environment in environments:  # `uv pip`, `python -m build` in an activated environment
-        yield from map(Path, glob.glob(os.path.join(environment, "lib", "python3*", "site-packages", "torch")))
+        for packages in glob.glob(os.path.join(environment, "lib", "python3*", "site-packages")):
+            if packages not in sys.path:  # else it is the build environment, which pip puts on the PATH too
+                yield Path(packages) / "torch"
 
 
 def _of_the_build() -> Iterator[Path]:
