@@ -3,9 +3,9 @@
     pytest benchmarks/bench_step.py --benchmark-only --record
 
 Cases: pN is the paper's U-Net at 256 pixels and batch N; demo is the U-Net at the size that the bare command trains on
-a CPU. Every way first trains three steps in float32 without dropout beside the plain step, and must lose the same; then it is
-timed with dropout. On a GPU the yardsticks are those a user can have without pygan: eager (TF32 convolutions), AMP with
-channels_last and fused Adam, the same in a CUDA graph, torch.compile, and torch.compile in a CUDA graph.
+a CPU. Every way first trains three steps in float32 without dropout beside the plain step, and must lose the same; then
+it is timed with dropout. On a GPU the yardsticks are those a user can have without pygan: eager (TF32 convolutions),
+AMP with channels_last and fused Adam, the same in a CUDA graph, torch.compile, and torch.compile in a CUDA graph.
 """
 
 import pytest

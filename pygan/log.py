@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from pygan.errors import say
 from pygan.rundir import RunDir
 
 _PLAIN_EVERY_S = 10.0  # a line this often where there is no terminal
@@ -60,10 +61,8 @@ class Log:
         rate = (images - self._first_images) / elapsed if elapsed > 0 else 0.0
         row = {"images": images, "steps": steps, **facts, **values, "images_per_s": round(rate, 3)}
         self._run.append_metrics(row)
-        if self._events is not None:
-            for key, value in (values | {k: v for k, v in facts.items() if k != "epoch"}).items():
-                self._events.add_scalar(key, value, images)
-            self._events.add_scalar("speed/images_per_s", rate, images)
+        for key, value in (values | {"lr": facts["lr"], "speed/images_per_s": rate}).items():
+            self._event("add_scalar", key, value, images)
         left = duration((self._total - images) / rate) if rate > 0 else "?"
         losses = "  ".join(
             f"{key.removeprefix('loss/')} {value:.3f}" for key, value in values.items() if "loss/" in key
@@ -77,8 +76,7 @@ class Log:
 
     def picture(self, name: str, pixels: np.ndarray, images: int) -> None:
         """A picture for TensorBoard: uint8 (h, w, 3)."""
-        if self._events is not None:
-            self._events.add_image(name, pixels, images, dataformats="HWC")
+        self._event("add_image", name, pixels, images, dataformats="HWC")
 
     def say(self, line: str) -> None:
         """A line above the bar."""
@@ -86,17 +84,27 @@ class Log:
 
     def flush(self) -> None:
         """Bring the events to the disk."""
-        if self._events is not None:
-            self._events.flush()
+        self._event("flush")
 
     def close(self) -> None:
         """End the bar and the events file; may be called twice."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        if self._events is not None:
-            self._events.close()
+        self._event("close")
+        self._events = None
+
+    def _event(self, act: str, *args: Any, **options: Any) -> None:
+        """Call the TensorBoard writer, if there is one. Its events are a convenience: failing to write them is said
+        once, and training goes on without.
+        """
+        if self._events is None:
+            return
+        try:
+            getattr(self._events, act)(*args, **options)
+        except OSError as error:
             self._events = None
+            say(f"TensorBoard events cannot be written any more ({error.strerror}); metrics.jsonl goes on")
 
 
 def scores_table(title: str, rows: dict[str, dict[str, float]]) -> Table:

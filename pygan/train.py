@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from pygan import checkpoint, device, heldout, log, optim, pictures, resume
 from pygan import recipe as recipes
-from pygan.errors import Diverged, UserError
+from pygan.errors import Diverged, UserError, say
 from pygan.graph import GraphedStep
 from pygan.recipe import BaseRecipe
-from pygan.rundir import RECIPE, SCORES, RunDir, write_atomic
+from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, write_atomic
 from pygan.state import State
 
 LOG_EVERY_S = 2.0  # reading the losses is the only wait for a GPU
@@ -52,8 +53,8 @@ class _Run:
     held_out: Any
     state: State
     dtype: torch.dtype
-    log: log.Log
-    best: float | None = None  # held-out L1 of checkpoints/best, grey levels
+    best: tuple[float, int] | None = None  # held-out L1 of checkpoints/best in grey levels, and its images seen
+    log: log.Log = field(init=False)
 
     @property
     def go_on(self) -> str:
@@ -83,27 +84,30 @@ def train(gan: ModuleType, preset: str | None, session: Session) -> int:
         recipe = saved or gan.resolve(recipe, feed.source.channels, feed.source.natural_direction)
         held_out = stack.enter_context(gan.batches(recipe, "held-out", where))
         if session.dry_run:
-            _print_plan(out, gan, name, path, recipe, feed, held_out, where)
+            for key, value in recipes.to_dict(recipe).items():
+                out.print(f"{key:26}{value}", markup=False)
+            run = _Run(gan, name, recipe, RunDir(path), feed, held_out, gan.build(recipe, where), dtype)
+            _introduce(out, run, None)
+            out.print("dry run: nothing was written", markup=False)
             return 0
         run_dir = stack.enter_context(contextlib.closing(RunDir(path).open()))
         if saved is None:
             resume.write_recipe(run_dir, {"gan": name, "preset": preset}, asked, recipe)
         state = gan.build(recipe, where)
         state.buffers["watch"] = torch.zeros(2, dtype=torch.int64, device=where)  # {steps, first step that diverged}
-        found = checkpoint.load_newest(run_dir.checkpoints, state)
-        _introduce(out, run_dir.path, recipe, feed, held_out, where, dtype, state, found)
+        run = _Run(gan, name, recipe, run_dir, feed, held_out, state, dtype)
+        found = _resume(run)
+        _introduce(out, run, found)
         if found is not None and found.facts["finished"]:
             out.print(f"{path} is finished; to train anew choose another --run", markup=False)
             return 0
-        rows = log.Log(
+        run.log = log.Log(
             run_dir,
             total_images=_total_images(recipe, feed),
             images_seen=state.images_seen,
             tensorboard=recipe.tensorboard,
         )
-        stack.callback(rows.close)
-        best = found.facts["best"] if found is not None else None
-        run = _Run(gan, name, recipe, run_dir, feed, held_out, state, dtype, rows, best)
+        stack.callback(run.log.close)
         try:
             return _loop(run, place.world, session)
         except torch.OutOfMemoryError as error:
@@ -115,28 +119,21 @@ def _total_images(recipe: BaseRecipe, feed: Any) -> int:
     return (recipe.epochs + recipe.decay_epochs) * feed.n_items
 
 
-def _introduce(out, path, recipe, feed, held_out, where, dtype, state, found) -> None:
+def _introduce(out: Console, run: _Run, found: checkpoint.Found | None) -> None:
     """Say what is about to happen: data, networks, device, and where from."""
+    state, images = run.state, _total_images(run.recipe, run.feed)
     counts = ", ".join(f"{k} {sum(p.numel() for p in net.parameters()):,}" for k, net in state.nets.items())
     lines = [
-        f"data       {feed.describe()}; held out: {held_out.n_items}",
+        f"data       {run.feed.describe()}; held out: {run.held_out.n_items}",
         f"networks   {counts} parameters",
-        f"device     {device.describe(where)}, {str(dtype).removeprefix('torch.')}",
-        f"training   {_total_images(recipe, feed):,} images in batches of {recipe.batch}",
-        f"run        {path} (the whole recipe is in {RECIPE})",
+        f"device     {device.describe(state.device)}, {str(run.dtype).removeprefix('torch.')}",
+        f"training   {images:,} images in batches of {run.recipe.batch}",
+        f"run        {run.dir.path} (the whole recipe is in {RECIPE})",
     ]
     if found is not None:
         lines.append(f"resuming   {found.folder} at {state.images_seen:,} images, step {state.steps:,}")
     for line in lines:
         out.print(line, markup=False)
-
-
-def _print_plan(out, gan, name, path, recipe, feed, held_out, where) -> None:
-    """What --dry-run shows. Nothing is written."""
-    for key, value in recipes.to_dict(recipe).items():
-        out.print(f"{key:26}{value}", markup=False)
-    _introduce(out, path, recipe, feed, held_out, where, torch.float32, gan.build(recipe, where), None)
-    out.print(f"dry run of {name}: nothing was written", markup=False)
 
 
 def _loop(run: _Run, world: int, session: Session) -> int:
@@ -145,9 +142,13 @@ def _loop(run: _Run, world: int, session: Session) -> int:
     per_step, began, step = recipe.batch * world, time.monotonic(), None
     last_row = began
     rates = {name: float(opt.param_groups[0]["lr"]) for name, opt in state.opts.items()}
-    with _signals() as stop:
+    with _signals() as came:
         while state.images_seen < total:
-            batch = run.feed.get(state.images_seen)
+            try:
+                batch = run.feed.get(state.images_seen)
+            except UserError:  # a picture vanished or was changed: keep what has been learned
+                _write(run, _save, finished=False, judge=False)
+                raise
             epoch = state.images_seen // run.feed.n_items + 1
             factor = optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
             for opt_name, opt in state.opts.items():
@@ -158,37 +159,44 @@ def _loop(run: _Run, world: int, session: Session) -> int:
             state.images_seen += per_step
             state.steps += 1
 
-            over_time = recipe.max_minutes > 0 and time.monotonic() - began > 60 * recipe.max_minutes
-            over_steps = session.max_steps is not None and state.steps >= session.max_steps
             last = state.images_seen >= total
-            if last or stop or over_time or over_steps or _row_due(recipe, before, state.images_seen, last_row):
+            why = "" if last else _why_stop(recipe, session, state.steps, began, came)
+            if last or why or _row_due(recipe, before, state.images_seen, last_row):
                 last_row = time.monotonic()
-                _row(run, logs, batch, epoch, recipe.lr * factor)
-            try:
-                if last or _due(recipe.sample_every_images, before, state.images_seen):
-                    _sample(run)
-                if (
-                    last
-                    or stop
-                    or over_time
-                    or over_steps
-                    or _due(recipe.checkpoint_every_images, before, state.images_seen)
-                ):
-                    _save(run, finished=last, judge=not stop)
-                    if _due(recipe.keep_every_images, before, state.images_seen):
-                        checkpoint.keep(run.dir.checkpoints, f"images-{state.images_seen:09d}")
-            except OSError as error:
-                raise UserError(_cannot_write(run, error)) from error
-            if stop:
-                run.log.say(f"stopped by {stop[0]} and saved at {state.images_seen} images; go on with: {run.go_on}")
-                return 0
-            if (over_time or over_steps) and not last:
-                _conclude(run)
-                why = f"--max-minutes {recipe.max_minutes:g}" if over_time else f"--max-steps {session.max_steps}"
+                _write(run, _row, logs, batch, epoch, recipe.lr * factor)
+            if last or _due(recipe.sample_every_images, before, state.images_seen):
+                _write(run, _sample)
+            if last or why or _due(recipe.checkpoint_every_images, before, state.images_seen):
+                _stop_if_diverged(run, logs, batch)
+                _write(run, _save, finished=last, judge=not came)  # a signal waits for nobody: no measuring
+                if _due(recipe.keep_every_images, before, state.images_seen):
+                    _write(run, _keep, f"images-{state.images_seen:09d}")
+            if why:
+                if not came:
+                    _write(run, _conclude)
                 run.log.say(f"stopped by {why} and saved at {state.images_seen} images; go on with: {run.go_on}")
                 return 0
-    _conclude(run)
+    _write(run, _conclude)
     return 0
+
+
+def _why_stop(recipe: BaseRecipe, session: Session, steps: int, began: float, came: list[str]) -> str:
+    """What ends this session before the end of training; "" if nothing does."""
+    if came:
+        return came[0]
+    if recipe.max_minutes > 0 and time.monotonic() - began > 60 * recipe.max_minutes:
+        return f"--max-minutes {recipe.max_minutes:g}"
+    if session.max_steps is not None and steps >= session.max_steps:
+        return f"--max-steps {session.max_steps}"
+    return ""
+
+
+def _write(run: _Run, act: Callable[..., None], *args: Any, **options: Any) -> None:
+    """Do something that writes into the run directory. Errors: UserError if that fails; nothing earlier is lost."""
+    try:
+        act(run, *args, **options)
+    except OSError as error:
+        raise UserError(_cannot_write(run, error)) from error
 
 
 def _make_step(run: _Run, batch: Any):
@@ -230,17 +238,21 @@ def _row_due(recipe: BaseRecipe, before: int, now: int, last_row: float) -> bool
 
 
 def _row(run: _Run, logs: Mapping[str, Tensor], batch: Any, epoch: int, lr: float) -> None:
-    """Read the losses (the one wait), record them, and stop if one of them is no number. Errors: Diverged."""
-    names = list(logs)
-    values = torch.stack([logs[name].detach().float() for name in names]).tolist()
+    """Read the losses (the one wait), record them, and stop if one of them is no number. Errors: Diverged, OSError."""
+    _stop_if_diverged(run, logs, batch)
+    run.log.row(run.state.images_seen, run.state.steps, _read(logs), {"epoch": epoch, "lr": lr})
+
+
+def _read(logs: Mapping[str, Tensor]) -> dict[str, float]:
+    """All logs as Python numbers, in one transfer."""
+    values = torch.stack([value.detach().float() for value in logs.values()]).tolist()
+    return dict(zip(logs, values, strict=True))
+
+
+def _stop_if_diverged(run: _Run, logs: Mapping[str, Tensor], batch: Any) -> None:
+    """Errors: Diverged, if any step so far had a NaN or Inf in a loss; so no such state is ever saved."""
     if first := int(run.state.watch[1]):
-        raise Diverged(_diverged(run, first, dict(zip(names, values, strict=True)), batch))
-    try:
-        run.log.row(
-            run.state.images_seen, run.state.steps, dict(zip(names, values, strict=True)), {"epoch": epoch, "lr": lr}
-        )
-    except OSError as error:
-        raise UserError(_cannot_write(run, error)) from error
+        raise Diverged(_diverged(run, first, _read(logs), batch))
 
 
 def _diverged(run: _Run, first: int, values: Mapping[str, float], batch: Any) -> str:
@@ -295,39 +307,57 @@ def _scores(run: _Run, most: int) -> heldout.Scores:
 
 
 def _save(run: _Run, *, finished: bool, judge: bool) -> None:
-    """Write `last`, and `best` if the held-out L1 has never been lower. Errors: OSError, Diverged.
-
-    judge: measure first. A signal waits for nobody, so then the checkpoint is written without.
-    """
+    """Write `last`, and keep it as `best` if the held-out L1 has never been lower. Errors: OSError."""
     better = False
     if judge:
         l1 = _scores(run, run.recipe.eval_images)["l1"]
-        if better := run.best is None or l1 < run.best:
-            run.best = l1
+        if better := run.best is None or l1 < run.best[0]:
+            run.best = (l1, run.state.images_seen)
     run.log.flush()
-    extra = {"finished": finished, "best": run.best}
+    extra = {"finished": finished, "best": run.best, "n_items": run.feed.n_items, "threads": torch.get_num_threads()}
     checkpoint.save(run.dir.checkpoints, run.state, {"gan": run.name, "recipe": recipes.to_dict(run.recipe)}, extra)
     if better:
-        checkpoint.keep(run.dir.checkpoints, "best")
+        _keep(run, "best")
+
+
+def _keep(run: _Run, name: str) -> None:
+    checkpoint.keep(run.dir.checkpoints, name)
+
+
+def _resume(run: _Run) -> checkpoint.Found | None:
+    """Restore the newest usable checkpoint into the state; None in a new run. Errors: UserError if the data changed."""
+    found = checkpoint.load_newest(run.dir.checkpoints, run.state)
+    if found is None:
+        return None
+    if found.facts["n_items"] != run.feed.n_items:
+        was, now = found.facts["n_items"], run.feed.n_items
+        raise UserError(
+            f"{run.dir.path} was trained on {was} images, now there are {now}; restore the data, or a new --run"
+        )
+    if run.state.device.type == "cpu" and found.facts["threads"] != torch.get_num_threads():
+        was, now = found.facts["threads"], torch.get_num_threads()
+        say(f"the run used {was} threads so far, now {now}: from here on sums differ in their last bits")
+    if found.facts["best"] is not None:
+        run.best = tuple(found.facts["best"])
+        kept = next((f.images_seen for f in checkpoint.find(run.dir.checkpoints) if f.folder.name == "best"), None)
+        if run.best[1] == found.images_seen != kept and found.folder.name == "last":
+            _write(run, _keep, "best")  # killed between `last` and `best`
+    return found
 
 
 def _conclude(run: _Run) -> None:
-    """The final table, and where everything lies."""
+    """The final table, and where everything lies. Errors: OSError."""
     most = min(run.held_out.n_items, 500)
     table = {f"{run.name} (this run)": _scores(run, most), **heldout.baselines(run.feed, run.held_out, most)}
     run.log.close()
     facts = {"images": run.state.images_seen, "held_out": most, "scores": table}
-    try:
-        write_atomic(run.dir.path / SCORES, (json.dumps(facts, indent=2) + "\n").encode())
-    except OSError as error:
-        raise UserError(_cannot_write(run, error)) from error
+    write_atomic(run.dir.path / SCORES, (json.dumps(facts, indent=2) + "\n").encode())
     run.log.out.print(log.scores_table(f"{most} held-out pairs", table))
-    grid = max(run.dir.samples.glob("images-*.png"), default=None)
     for what, where in {
-        "samples": grid,
-        "weights": run.dir.checkpoints / "last" / "G.safetensors",
-        "best by held-out L1": run.dir.checkpoints / "best" / "G.safetensors",
-        "metrics": run.dir.path / "metrics.jsonl",
+        "samples": max(run.dir.samples.glob("images-*.png"), default="none yet"),
+        "weights": run.dir.checkpoints / "last",
+        "best by held-out L1": run.dir.checkpoints / "best",
+        "metrics": run.dir.path / METRICS,
         "use it": f"pygan translate {run.dir.path} PICTURE... -o DIR",
     }.items():
         run.log.say(f"{what:20} {where}")
