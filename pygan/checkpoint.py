@@ -50,8 +50,8 @@ def save(folder: Path, state: State, recipe_facts: dict[str, Any], extra: dict[s
     recipe_facts: goes into the header of every net ({"gan": ..., "recipe": {...}}); extra: plain values that the
     training loop wants back. Errors: OSError (disk full, read-only): earlier checkpoints are untouched then.
     """
-    new, last, previous = folder / "next", folder / "last", folder / "previous"
-    shutil.rmtree(new, ignore_errors=True)
+    new = folder / "next"
+    _discard(new)
     try:
         new.mkdir(parents=True)
         header = {"format": "pt", "pygan": json.dumps(recipe_facts)}
@@ -63,9 +63,15 @@ def save(folder: Path, state: State, recipe_facts: dict[str, Any], extra: dict[s
         _write_bytes(new / MANIFEST, json.dumps(facts, indent=1).encode())
         _sync(new)
     except OSError:
-        shutil.rmtree(new, ignore_errors=True)
+        _discard(new)
         raise
-    shutil.rmtree(previous, ignore_errors=True)
+    return _promote(folder)
+
+
+def _promote(folder: Path) -> Path:
+    """`last` becomes `previous`, a complete `next` becomes `last`. Returns `folder/last`."""
+    new, last, previous = folder / "next", folder / "last", folder / "previous"
+    _discard(previous)
     if last.exists():
         last.rename(previous)
     new.rename(last)
@@ -84,16 +90,25 @@ def keep(folder: Path, name: str) -> Path:
         except OSError:  # a file system without hard links
             shutil.copy2(file, new / file.name)
     _sync(new)
-    shutil.rmtree(kept, ignore_errors=True)
+    _discard(kept)
     new.rename(kept)
     _sync(folder)
     return kept
 
 
+def _discard(checkpoint: Path) -> None:
+    """Remove a checkpoint so that nobody ever sees half of it: out of sight first, then file by file."""
+    hidden = checkpoint.with_name(f".{checkpoint.name}.old")
+    shutil.rmtree(hidden, ignore_errors=True)
+    if checkpoint.exists():
+        checkpoint.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
 def find(folder: Path) -> list[Found]:
     """All checkpoints with a readable manifest, most images seen first. Damaged manifests are left out."""
     found = []
-    for candidate in sorted(folder.glob("*")) if folder.is_dir() else []:
+    for candidate in _folders(folder):
         try:
             facts = json.loads((candidate / MANIFEST).read_text())
         except (OSError, ValueError):
@@ -107,7 +122,7 @@ def find(folder: Path) -> list[Found]:
 def load_newest(folder: Path, state: State) -> Found | None:
     """Restore the newest usable checkpoint of `folder` into `state`; None if there is none at all.
 
-    A damaged one is named and the one before it taken. Errors: UserError if there are some and none is usable.
+    Only for the process that writes there. A damaged one is named and the one before it taken. Errors: UserError if there are some and none is usable.
     """
     damaged = [d.name for d in _folders(folder) if d.name == "last" and not any(f.folder == d for f in find(folder))]
     if damaged:
@@ -120,6 +135,8 @@ def load_newest(folder: Path, state: State) -> Found | None:
             damaged.append(found.folder.name)
             continue
         restore(found, state)
+        if found.folder.name == "next":  # killed just before it would have been renamed
+            found = Found(_promote(folder), found.facts)
         if damaged:
             say(f"going on from {found.folder} at {found.images_seen} images")
         return found
@@ -131,7 +148,9 @@ def load_newest(folder: Path, state: State) -> Found | None:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
+    """The folders of a run's checkpoints; hidden ones are on their way in or out."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
 def check(found: Found) -> None:

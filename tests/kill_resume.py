@@ -1,6 +1,6 @@
 """Kills a training run at random moments, with SIGKILL, and shows that nothing is ever lost.
 
-    python tests/kill_resume.py --kills 200
+    python tests/kill_resume.py --kills 200 [more flags of pygan train pix2pix]
 
 One run is trained to its end undisturbed. Then runs of the same recipe are killed again and again, and resumed each
 time. After every kill each finished checkpoint on disk must pass its checksums, and every loss that was written must
@@ -58,6 +58,19 @@ def wait(child: int, seconds: float) -> int | None:
         time.sleep(0.002)
 
 
+def size(file: Path) -> int:
+    """Bytes of a file, 0 if there is none."""
+    return file.stat().st_size if file.exists() else 0
+
+
+def wait_for_training(child: int, run: Path) -> int | None:
+    """Until the child has written a row of its own, or ended. Returns its exit code, or None if it still runs."""
+    before = size(run / "metrics.jsonl")
+    while (code := wait(child, 0.001)) is None and size(run / "metrics.jsonl") <= before:
+        before = min(before, size(run / "metrics.jsonl"))  # resuming drops the rows after the checkpoint
+    return code
+
+
 def losses(run: Path) -> dict[int, dict]:
     """Every row of metrics.jsonl by its images seen, without the clock."""
     rows = read_metrics(run)
@@ -99,25 +112,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args, more = parser.parse_known_args()
+    FLAGS.extend(more)
     chance = random.Random(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="pygan-kill-"))
     reference = folder / "reference"
     began = time.monotonic()
-    code = wait(start(reference), 300)
-    duration = time.monotonic() - began
+    child = start(reference)
+    code = wait_for_training(child, reference)
+    starting, began = time.monotonic() - began, time.monotonic()
+    code = wait(child, 300) if code is None else code
+    training = time.monotonic() - began
     assert code == 0, f"the undisturbed run ended with {code}:\n{reference.with_suffix('.log').read_text()}"
     expected = losses(reference)
-    kills = runs = 0
+    kills = runs = early = saving = 0
     while kills < args.kills:
         run = folder / f"run-{runs}"
         while True:
             child = start(run)
-            code = wait(child, chance.uniform(0, duration * 0.6)) if kills < args.kills else wait(child, 300)
+            if kills == args.kills:
+                code = wait(child, 300)
+            elif chance.random() < 0.2:  # one in five while it starts and reads the checkpoint
+                code = wait(child, chance.uniform(0, starting))
+            else:
+                code = wait_for_training(child, run)
+                code = wait(child, chance.uniform(0, training / 2)) if code is None else code
             if code is None:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 kills += 1
+                saving += (run / "checkpoints" / "next").exists()
+                early += not (run / "metrics.jsonl").exists()
                 check_after_kill(run, expected)
                 continue
             assert code == 0, f"a resumed run ended with {code}:\n{run.with_suffix('.log').read_text()[-2000:]}"
@@ -127,6 +152,7 @@ def main() -> int:
         print(f"run {runs}: bit-identical after {kills} kills so far", flush=True)
         shutil.rmtree(run)
     shutil.rmtree(folder)
+    print(f"of the kills {saving} left a checkpoint half written, {early} came before the first step of a run")
     print(f"{kills} kills over {runs} runs of {len(expected)} steps: every one resumed bit-identically")
     return 0
 

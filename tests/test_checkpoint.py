@@ -137,7 +137,9 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
     last = save(tmp_path, state)
     last.rename(tmp_path / "next")  # complete, but the rename to `last` never came
     other = make_state(seed=1)
-    assert checkpoint.load_newest(tmp_path, other).images_seen == 4
+    found = checkpoint.load_newest(tmp_path, other)
+    assert (found.images_seen, found.folder.name) == (4, "last")
+    assert not (tmp_path / "next").exists()
     train(state)
     save(tmp_path, state)  # and the next save is not in the way of it
     assert checkpoint.load_newest(tmp_path, other).images_seen == 8
