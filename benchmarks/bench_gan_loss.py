@@ -10,34 +10,11 @@ On a GPU a row is 20 repetitions in one CUDA graph, so that kernels are timed an
 import pytest
 import torch
 
+from benchmarks.timing import DEVICE, DTYPES, REPEATS, graphed
 from pygan.ops import _native
 from pygan.ops.gan_loss import gan_loss, gan_loss_ref
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-REPEATS = 20 if DEVICE == "cuda" else 1
 SIDES = [14, 30, 256]
-
-
-def graphed(step):
-    """What a row times: the step itself, or on a GPU a graph of several."""
-    if DEVICE == "cpu":
-        return step
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(REPEATS):
-            step()
-
-    def replay():
-        graph.replay()
-        torch.cuda.synchronize()
-
-    return replay
 
 
 @pytest.mark.parametrize("impl", ["native", "ref"])

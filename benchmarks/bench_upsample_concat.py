@@ -11,36 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.timing import DEVICE, DTYPES, REPEATS, graphed
 from pygan.ops import _native
 from pygan.ops.upsample_concat import upsample_concat, upsample_concat_ref, upsample_conv3x3
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-REPEATS = 20 if DEVICE == "cuda" else 1
 LAYERS = [(512, 512, 2), (512, 512, 8), (512, 256, 16), (256, 128, 32), (128, 64, 64), (64, 0, 128)]
 BATCHES = [1, 16, 64] if DEVICE == "cuda" else [1, 4]
 NHWC = {"memory_format": torch.channels_last}
-
-
-def graphed(step):
-    """What a row times: the step itself, or on a GPU a graph of several."""
-    if DEVICE == "cpu":
-        return step
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(REPEATS):
-            step()
-
-    def replay():
-        graph.replay()
-        torch.cuda.synchronize()
-
-    return replay
 
 
 def draw(*shape, dtype):

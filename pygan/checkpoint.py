@@ -122,7 +122,8 @@ def find(folder: Path) -> list[Found]:
 def load_newest(folder: Path, state: State) -> Found | None:
     """Restore the newest usable checkpoint of `folder` into `state`; None if there is none at all.
 
-    Only for the process that writes there. A damaged one is named and the one before it taken. Errors: UserError if there are some and none is usable.
+    Only for the process that writes there. A damaged one is named and the one before it taken. Errors: UserError if
+    there are some and none is usable.
     """
     damaged = [d.name for d in _folders(folder) if d.name == "last" and not any(f.folder == d for f in find(folder))]
     if damaged:

@@ -1,6 +1,8 @@
 // gan_loss_cuda.cu on the host emulator: every mode and side against double precision, both access widths, tails, NaN,
 // the backward, and tickets that are back at 0.
 #include "ops/gan_loss/gan_loss_cuda.cu"
+// the kernels first: they bring the types
+#include "checks.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -16,20 +18,7 @@ using pygan::GanPhi;
 using pygan::GanSide;
 using pygan::GanTerm;
 
-int failures = 0;
-void check(const char* what, bool good) {
-  if (!good) std::printf("%s FAIL\n", what);
-  failures += !good;
-}
-
 const float kNan = std::numeric_limits<float>::quiet_NaN();
-
-template <class T>
-constexpr pygan::Dtype kDtype = pygan::Dtype::kFloat32;
-template <>
-constexpr pygan::Dtype kDtype<pygan::bfloat16> = pygan::Dtype::kBFloat16;
-template <>
-constexpr pygan::Dtype kDtype<pygan::half> = pygan::Dtype::kFloat16;
 
 double phi(GanPhi kind, double z) {
   if (kind == GanPhi::kSoftplus) return std::log1p(std::exp(-std::abs(z))) + (z > 0 ? z : 0);

@@ -1,6 +1,8 @@
 // l1_loss_cuda.cu on the host emulator: all pairs of dtypes against double precision, several blocks, tails, both
 // access widths, NaN, and tickets that are back at 0.
 #include "ops/l1_loss/l1_loss_cuda.cu"
+// the kernels first: they bring the types
+#include "checks.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -10,20 +12,7 @@
 
 namespace {
 
-int failures = 0;
-void check(const char* what, bool good) {
-  if (!good) std::printf("%s FAIL\n", what);
-  failures += !good;
-}
-
 const float kNan = std::numeric_limits<float>::quiet_NaN();
-
-template <class T>
-constexpr pygan::Dtype kDtype = pygan::Dtype::kFloat32;
-template <>
-constexpr pygan::Dtype kDtype<pygan::bfloat16> = pygan::Dtype::kBFloat16;
-template <>
-constexpr pygan::Dtype kDtype<pygan::half> = pygan::Dtype::kFloat16;
 
 // `count` values behind `shift` others, and not one more: the sanitizer sees the first value past them.
 template <class T>

@@ -1,25 +1,14 @@
 // upsample_concat_cuda.cu on the host emulator: forward and backward, with and without a skip, packed tensors and
 // channel slices, 16-byte and single accesses, all dtypes.
 #include "ops/upsample_concat/upsample_concat_cuda.cu"
+// the kernels first: they bring the types
+#include "checks.h"
 
 #include <cstdio>
 #include <limits>
 #include <vector>
 
 namespace {
-
-int failures = 0;
-void check(const char* what, bool good) {
-  if (!good) std::printf("%s FAIL\n", what);
-  failures += !good;
-}
-
-template <class T>
-constexpr pygan::Dtype kDtype = pygan::Dtype::kFloat32;
-template <>
-constexpr pygan::Dtype kDtype<pygan::bfloat16> = pygan::Dtype::kBFloat16;
-template <>
-constexpr pygan::Dtype kDtype<pygan::half> = pygan::Dtype::kFloat16;
 
 // rows x w pixels, c channels that begin at channel `first` of a buffer of ld channels. Integers that every dtype holds
 // exactly; the rest of the buffer, and an output before the launch, is `filler`.

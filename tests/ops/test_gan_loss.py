@@ -366,7 +366,7 @@ def test_cuda_extreme_and_nan(mode):
 
 
 @pytest.mark.cuda
-def test_cuda_graph_equals_eager_bit_for_bit():
+def test_cuda_graph_equals_eager_bit_for_bit(capture):
     static = torch.randn(64, 1, 30, 30, device="cuda", dtype=torch.bfloat16).requires_grad_()
 
     def step():
@@ -374,14 +374,7 @@ def test_cuda_graph_equals_eager_bit_for_bit():
         g = gan_loss(static, mode="lsgan", side="G", impl="native")
         return (*d, *g, *torch.autograd.grad(d.loss + 3 * g.loss, static))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, captured = capture(step)
     for _ in range(3):
         with torch.no_grad():
             static.copy_(torch.randn_like(static))

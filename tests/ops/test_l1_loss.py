@@ -233,7 +233,7 @@ def test_cuda_unaligned(start):
 
 
 @pytest.mark.cuda
-def test_cuda_graph_equals_eager_bit_for_bit():
+def test_cuda_graph_equals_eager_bit_for_bit(capture):
     a = torch.randn(4, 3, 256, 256, device="cuda").contiguous(memory_format=torch.channels_last)
     a, b = a.bfloat16().requires_grad_(), torch.randn_like(a)
 
@@ -241,14 +241,7 @@ def test_cuda_graph_equals_eager_bit_for_bit():
         loss = l1_loss(a, b, weight=100.0, impl="native")
         return loss, *torch.autograd.grad(3 * loss, a)
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, captured = capture(step)
     for _ in range(3):
         with torch.no_grad():
             a.copy_(torch.randn_like(a))

@@ -646,7 +646,7 @@ def test_cuda_nan_and_mask():
 
 
 @pytest.mark.cuda
-def test_cuda_graph_replay_is_eager_bit_for_bit():
+def test_cuda_graph_replay_is_eager_bit_for_bit(capture):
     """Forward and backward captured once and replayed on changing data: counters and workspace survive."""
     x, weight, bias = inputs((4, 64, 48, 48), torch.bfloat16, "cuda")
     dy, ds = (torch.randn_like(x).detach() for _ in range(2))
@@ -658,14 +658,7 @@ def test_cuda_graph_replay_is_eager_bit_for_bit():
                         running_mean=running[0], running_var=running[1], impl="native")  # fmt: skip
         return (y, s, *torch.autograd.grad((y, s), (x, weight, bias), (dy, ds)))
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, captured = capture(step)
     for _ in range(5):
         with torch.no_grad():
             x.copy_(torch.randn_like(x))

@@ -257,7 +257,7 @@ def test_cuda_channel_slices(first, last):
 
 
 @pytest.mark.cuda
-def test_cuda_graph_equals_eager_bit_for_bit():
+def test_cuda_graph_equals_eager_bit_for_bit(capture):
     x, skip = inputs(4, 64, 32, 16, 16, dtype=torch.bfloat16, device="cuda")
     g = nhwc(4, 96, 32, 32, dtype=torch.bfloat16, device="cuda")
 
@@ -265,14 +265,7 @@ def test_cuda_graph_equals_eager_bit_for_bit():
         y = upsample_concat(x, skip, impl="native")
         return y, *gradients(y, x, skip, g)
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
+    graph, captured = capture(step)
     for _ in range(3):
         with torch.no_grad():
             for t in (x, skip, g):
