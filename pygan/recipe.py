@@ -36,7 +36,9 @@ class BaseRecipe:
 
     data: str = option("", "folder with the training images; empty: the built-in procedural set")
     data_images: int = option(400, "size of the built-in training set", unit="images")
-    holdout: float = option(0.1, "part of the images held out where the data has no val or test folder", unit="0..1")
+    holdout: float = option(
+        0.1, "part of the images held out where the data has no val or test folder", unit="of all images"
+    )
     skip_bad: bool = option(False, "leave damaged files out instead of stopping")
     seed: int = option(0, "decides weights, order, crops, flips and dropout")
 

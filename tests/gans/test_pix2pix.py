@@ -595,3 +595,14 @@ def test_learning_rates_reach_the_optimizers():
     for opt in state.opts.values():
         optim.set_lr_(opt, 1e-5)
     assert [group["lr"] for opt in state.opts.values() for group in opt.param_groups] == [1e-5, 1e-5]
+
+
+@pytest.mark.parametrize("mode", ["vanilla", "lsgan", "softplus"])
+def test_d_loss_scale_is_the_factor_of_both_halves(mode):
+    losses = {}
+    for scale in (0.5, 1.0):
+        recipe = tiny(gan_mode=mode, d_loss_scale=scale)
+        logs = pix2pix.step(pix2pix.build(recipe, "cpu"), recipe, pair(recipe))
+        losses[scale] = logs["loss/D"].item()
+        factor = 1.0 if mode == "softplus" else scale
+        assert losses[scale] == pytest.approx(factor * (logs["loss/D_real"] + logs["loss/D_fake"]).item(), rel=1e-5)

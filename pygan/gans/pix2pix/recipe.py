@@ -61,7 +61,7 @@ class Recipe(BaseRecipe):
         "decoder_first", "order of channels where a skip joins", choices=("decoder_first", "encoder_first")
     )
     dropout_levels: str = option("px", "decoder levels with dropout: px (1,2,3), jy (2,3,4 of 8), none, or a list")
-    dropout_p: float = option(0.5, "part of the values that dropout sets to 0", unit="0..1")
+    dropout_p: float = option(0.5, "part of the values that dropout sets to 0", unit="of all values")
 
     discriminator: str = option(
         "patch", "family of D", choices=("patch", "two_input", "keras_two_branch", "keras_patch")
@@ -88,6 +88,7 @@ class Recipe(BaseRecipe):
     init_gain: float = option(0.02, "standard deviation (normal) or gain of the weights at the beginning")
 
     gan_mode: str = option("vanilla", "adversarial loss", choices=("vanilla", "lsgan", "softplus", "wgangp"))
+    d_loss_scale: float = option(0.5, "vanilla, lsgan: factor of the sum of D's real and fake halves; 1: not halved")
     lambda_gan: float = option(1.0, "weight of the adversarial loss in G")
     lambda_l1: float = option(100.0, "weight of the distance to the target in G")
     l1_reduction: str = option(
@@ -106,7 +107,7 @@ class Recipe(BaseRecipe):
         super().__post_init__()
         least = {"crop_size": 2, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0, "levels": 0}
         least |= {"n_layers_d": 0, "d_patch": 4, "init_gain": 0.0}
-        least |= {"lambda_gan": 0.0, "lambda_l1": 0.0, "lambda_gp": 0.0}
+        least |= {"d_loss_scale": 0.0, "lambda_gan": 0.0, "lambda_l1": 0.0, "lambda_gp": 0.0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise UserError(f"{_flag(name)} must be at least {bound}, got {getattr(self, name)}")
@@ -190,7 +191,9 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
 
     # Discriminator: real logits up, fake logits down. One batch, but real and fake keep their own statistics.
     logits = D(torch.cat((A, A)), torch.cat((B, fake.detach())), Mode(groups=2))
-    judged = gan_loss(logits, mode=recipe.gan_mode, side="D", n_real=n)
+    halved = recipe.gan_mode in ("vanilla", "lsgan")  # gan_loss has their 1/2 of the paper in it
+    weight = 2 * recipe.d_loss_scale if halved else 1.0
+    judged = gan_loss(logits, mode=recipe.gan_mode, side="D", n_real=n, weight=weight)
     loss_D = judged.loss
     if recipe.gan_mode == "wgangp":
         # A critic's slope is held near 1 on the way from fake to real.
