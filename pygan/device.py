@@ -64,6 +64,15 @@ def precision(recipe: BaseRecipe, device: torch.device) -> tuple[torch.dtype, st
     return torch.float32, f"--amp: {recipe.amp_dtype} is not faster than float32 on this CPU; staying in float32"
 
 
+def describe_precision(dtype: torch.dtype, device: torch.device) -> str:
+    """What the convolutions compute in: "bfloat16", "float32", or "float32, convolutions in TF32" as PyTorch's default
+    is on a GPU (10 bits of mantissa in the products).
+    """
+    name = str(dtype).removeprefix("torch.")
+    tf32 = device.type == "cuda" and dtype == torch.float32 and torch.backends.cudnn.allow_tf32
+    return f"{name}, convolutions in TF32" if tf32 else name
+
+
 def make_deterministic(device: torch.device, deterministic: bool) -> None:
     """On a GPU: fixed algorithms if asked for (slower), else the fastest cuDNN finds. On a CPU nothing changes."""
     if device.type != "cuda":
@@ -71,5 +80,6 @@ def make_deterministic(device: torch.device, deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # all of it is written before it is read
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic

@@ -64,9 +64,8 @@ class Log:
         for key, value in (values | {"lr": facts["lr"], "speed/images_per_s": rate}).items():
             self._event("add_scalar", key, value, images)
         left = duration((self._total - images) / rate) if rate > 0 else "?"
-        losses = "  ".join(
-            f"{key.removeprefix('loss/')} {value:.3f}" for key, value in values.items() if "loss/" in key
-        )
+        shown = {key.removeprefix("loss/"): value for key, value in values.items() if key.startswith("loss/")}
+        losses = "  ".join(f"{key} {value:.3f}" for key, value in shown.items() if not key.endswith(("_real", "_fake")))
         text = f"epoch {facts['epoch']}  {losses}  {rate:.1f} images/s  {left} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=images, text=text)

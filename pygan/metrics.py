@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 PEAK = 2.0  # the range of [-1, 1]
@@ -35,18 +34,23 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     at least 11x11 pixels; channels are averaged.
     """
     _check(a, b)
-    a, b = (a + 1) / 2, (b + 1) / 2
+    dtype = a.dtype
+    a, b = (a.double() + 1) / 2, (b.double() + 1) / 2  # the variances below are small differences
     size, sigma = 11, 1.5
     if min(a.shape[2:]) < size:
         raise ValueError(f"ssim needs images of at least {size}x{size} pixels, got {a.shape[2]}x{a.shape[3]}")
-    offsets = torch.arange(size, dtype=a.dtype, device=a.device) - size // 2
-    window = torch.exp(-offsets.square() / (2 * sigma**2))
-    window = window / window.sum()
-    channels = a.shape[1]
+    window = [math.exp(-((k - size // 2) ** 2) / (2 * sigma**2)) for k in range(size)]
+    window = [weight / sum(window) for weight in window]
 
+    # Sums of shifted maps: every GPU has these in float64, and convolutions in float32 are rounded to TF32 there.
     def blur(x: Tensor) -> Tensor:  # (n, c, h, w) -> (n, c, h - 10, w - 10)
-        x = F.conv2d(x, window.view(1, 1, size, 1).expand(channels, 1, size, 1), groups=channels)
-        return F.conv2d(x, window.view(1, 1, 1, size).expand(channels, 1, 1, size), groups=channels)
+        for dim in (2, 3):
+            length = x.shape[dim] - size + 1
+            total = x.narrow(dim, 0, length) * window[0]
+            for k in range(1, size):
+                total.add_(x.narrow(dim, k, length), alpha=window[k])
+            x = total
+        return x
 
     mean_a, mean_b = blur(a), blur(b)
     var_a, var_b = blur(a * a) - mean_a * mean_a, blur(b * b) - mean_b * mean_b
@@ -54,7 +58,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a.square() + mean_b.square() + c1)
     structure = (2 * covariance + c2) / (var_a + var_b + c2)
-    return (luminance * structure).mean()
+    return (luminance * structure).mean().to(dtype)
 
 
 def gradient_correlation(a: Tensor, b: Tensor) -> Tensor:

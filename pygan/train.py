@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pygan import checkpoint, device, heldout, log, optim, pictures, resume
 from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
-from pygan.graph import GraphedStep
+from pygan.graph import GraphedStep, Step
 from pygan.recipe import BaseRecipe
 from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, write_atomic
 from pygan.state import State
@@ -126,7 +126,7 @@ def _introduce(out: Console, run: _Run, found: checkpoint.Found | None) -> None:
     lines = [
         f"data       {run.feed.describe()}; held out: {run.held_out.n_items}",
         f"networks   {counts} parameters",
-        f"device     {device.describe(state.device)}, {str(run.dtype).removeprefix('torch.')}",
+        f"device     {device.describe(state.device)}, {device.describe_precision(run.dtype, state.device)}",
         f"training   {images:,} images in batches of {run.recipe.batch}",
         f"run        {run.dir.path} (the whole recipe is in {RECIPE})",
     ]
@@ -199,23 +199,28 @@ def _write(run: _Run, act: Callable[..., None], *args: Any, **options: Any) -> N
         raise UserError(_cannot_write(run, error)) from error
 
 
-def _make_step(run: _Run, batch: Any):
-    """One training step as a function of the batch: in the run's precision, watched, on a GPU as one CUDA graph."""
-    gan, recipe, state, where = run.gan, run.recipe, run.state, run.state.device
-
-    def step(batch: Any) -> dict[str, Tensor]:
-        # Inside a graph the cache of cast weights would outlive the capture, so it is off wherever graphs are.
-        with torch.autocast(
-            where.type, run.dtype, enabled=run.dtype != torch.float32, cache_enabled=where.type == "cpu"
-        ):
-            logs = gan.step(state, recipe, batch)
-        _watch(state.watch, logs)
-        return logs
-
-    if where.type != "cuda" or recipe.graph == "off":
+def _make_step(run: _Run, batch: Any) -> Step:
+    """One training step as a function of the batch; on a GPU as one CUDA graph."""
+    step = _plain_step(run)
+    if run.state.device.type != "cuda" or run.recipe.graph == "off":
         return step
     run.log.say("capturing the step as a CUDA graph")
-    return GraphedStep(step, state, batch)
+    return GraphedStep(step, run.state, batch)
+
+
+def _plain_step(run: _Run) -> Step:
+    """The GAN's step in the run's precision, watched."""
+    where = run.state.device.type
+    # Inside a graph the cache of cast weights would outlive the capture, so it is off wherever graphs are.
+    options = {"dtype": run.dtype, "enabled": run.dtype != torch.float32, "cache_enabled": where == "cpu"}
+
+    def step(batch: Any) -> dict[str, Tensor]:
+        with torch.autocast(where, **options):
+            logs = run.gan.step(run.state, run.recipe, batch)
+        _watch(run.state.watch, logs)
+        return logs
+
+    return step
 
 
 @torch.no_grad()
@@ -280,7 +285,7 @@ def _first_bad_module(run: _Run, batch: Any) -> str:
                     found.append(path)
 
             hooks.append(module.register_forward_hook(hook))
-    run.gan.step(run.state, run.recipe, batch)
+    _plain_step(run)(batch)
     for handle in hooks:
         handle.remove()
     return f"module {found[0]}" if found else "the loss itself"
@@ -297,7 +302,7 @@ def _sample(run: _Run) -> None:
 
 
 def _predict(run: _Run, batch: Any) -> Tensor:
-    """The generator's images (those of its average if it keeps one) of a held-out batch, in full precision."""
+    """The generator's images (those of its average if it keeps one) of a held-out batch, without autocast."""
     averaged = run.state.ema_G
     return run.gan.sample(run.state.G if averaged is None else averaged, run.recipe, batch.A)
 

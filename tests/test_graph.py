@@ -8,6 +8,15 @@ from pygan.gans import pix2pix
 pytestmark = pytest.mark.cuda
 
 
+@pytest.fixture
+def fixed_algorithms(monkeypatch):
+    """No measuring of convolutions, and no atomics: two runs of one step have the same bits."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def make(amp_dtype=None):
     amp = {"amp": True, "amp_dtype": amp_dtype} if amp_dtype else {}
     recipe = pix2pix.Recipe(**{**pix2pix.PRESETS["tiny"], **amp})
@@ -40,14 +49,12 @@ def run(recipe, state, graphed, dtype):
     return losses, {name: tensor.clone() for name, tensor in state.tensors().items()}
 
 
+@pytest.mark.usefixtures("fixed_algorithms")
 @pytest.mark.parametrize("amp_dtype", [None, "bf16", "fp16"])
 def test_graph_equals_plain_bit_for_bit(amp_dtype):
     dtype = {None: None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp_dtype]
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
     plain_losses, plain = run(*make(amp_dtype), graphed=False, dtype=dtype)
     graph_losses, graph = run(*make(amp_dtype), graphed=True, dtype=dtype)
-    torch.use_deterministic_algorithms(False)
     for a, b in zip(plain_losses, graph_losses, strict=True):
         assert all(torch.equal(a[name], b[name]) for name in a)
     assert plain.keys() == graph.keys()

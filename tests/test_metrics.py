@@ -63,6 +63,15 @@ def test_gradient_correlation_sees_where_edges_are():
     assert float(gradient_correlation(a, c)) < 0.1
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("measure", [l1, psnr, ssim, gradient_correlation])
+def test_a_gpu_measures_what_the_cpu_measures(measure, image):
+    near = image * 0.9 + 0.02
+    layout = torch.channels_last
+    there = measure(*(x.cuda().contiguous(memory_format=layout) for x in (image, near)))
+    assert float(there) == pytest.approx(float(measure(image, near)), rel=1e-5)
+
+
 @pytest.mark.parametrize("measure", [l1, psnr, ssim, gradient_correlation])
 def test_shapes_must_agree(measure, image):
     with pytest.raises(ValueError, match="one shape"):

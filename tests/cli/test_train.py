@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.numpy import load_file
 
 from pygan.__main__ import main
 from pygan.rundir import read_metrics
@@ -48,6 +50,16 @@ def fails(capfd, *argv):
     assert len(error.splitlines()) == 1, error
     assert error.startswith("pygan: error: ")
     return error
+
+
+def same_bits(run, other):
+    """Every row but for the clock, every weight, moment and random number of the two is the same."""
+    rows = [[{k: v for k, v in row.items() if k != "images_per_s"} for row in read_metrics(p)] for p in (run, other)]
+    assert rows[0] == rows[1]
+    for name in ("G", "D", "state"):
+        a, b = (load_file(p / "checkpoints" / "last" / f"{name}.safetensors") for p in (run, other))
+        assert a.keys() == b.keys()
+        assert [key for key in a if a[key].tobytes() != b[key].tobytes()] == []
 
 
 def pairs(folder, count=4, size=(48, 24), split="train"):
@@ -104,18 +116,27 @@ def test_an_interrupted_run_goes_on_bit_for_bit(trained, tmp_path):
     for steps in (3, 4, 9):
         assert main([*flags, "--max-steps", str(steps)]) == 0
     assert main(["train", "pix2pix", "--run", str(tmp_path / "run"), "--device", "cpu"]) == 0  # no flag is repeated
-    clock = {"images_per_s"}
-    ours, theirs = (
-        [{k: v for k, v in row.items() if k not in clock} for row in read_metrics(p)]
-        for p in (tmp_path / "run", trained)
-    )
-    assert ours == theirs
-    from safetensors.numpy import load_file
+    same_bits(tmp_path / "run", trained)
 
-    for name in ("G", "D", "state"):
-        a, b = (load_file(p / "checkpoints" / "last" / f"{name}.safetensors") for p in (tmp_path / "run", trained))
-        assert a.keys() == b.keys()
-        assert all(a[key].tobytes() == b[key].tobytes() for key in a)
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("amp", [(), ("--amp", "--amp-dtype", "fp16")], ids=["float32", "fp16"])
+def test_an_interrupted_run_on_a_gpu_goes_on_bit_for_bit(tmp_path, amp):
+    """With --deterministic, from process to process, and with one CUDA graph a step as without."""
+    start = [*TINY[:4], "--device", "cuda", "--deterministic", "--no-tensorboard", "--log-every-images", "2", *amp]
+    runs = {
+        "whole": [[*start, "--graph", "auto"]],
+        "halves": [[*start, "--graph", "auto", "--max-steps", "7"], [*start, "--graph", "auto"]],
+        "plain": [[*start, "--graph", "off"]],
+        "plain halves": [[*start, "--graph", "off", "--max-steps", "7"], [*start, "--graph", "off"]],
+    }
+    for name, commands in runs.items():
+        for command in commands:
+            done = pygan(*command, "--run", tmp_path / name)
+            assert done.returncode == 0, done.stderr
+            assert ("capturing the step" in done.stdout) == ("plain" not in name)
+    for name in ("halves", "plain", "plain halves"):
+        same_bits(tmp_path / name, tmp_path / "whole")
 
 
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path):
@@ -195,7 +216,6 @@ def test_underscored_flags_are_understood(tmp_path, capfd):
         ([*TINY, "--batch", "0"], "--batch must be at least 1"),
         ([*TINY, "--crop-size", "33"], "--crop-size"),
         ([*TINY, "--data", "nowhere"], "nowhere"),
-        ([*TINY[:4], "--device", "cuda"], "--device cuda"),
         ([*TINY, "--max-steps", "0"], "--max-steps must be at least 1"),
         ([], "VERB"),
     ],
@@ -203,6 +223,11 @@ def test_underscored_flags_are_understood(tmp_path, capfd):
 def test_wrong_words(argv, says, capfd, tmp_path):
     assert says in fails(capfd, *argv)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_gpu(capfd, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "--device cuda: " in fails(capfd, *TINY[:4], "--device", "cuda")
 
 
 def damage_empty(folder):

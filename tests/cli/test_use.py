@@ -67,7 +67,8 @@ def test_a_picture_does_not_depend_on_its_batch(run, tmp_path):
     for i in range(5):
         picture(tmp_path / "in" / f"{i}.png", 40, 40 + (i > 2))
     for batch in ("1", "4"):
-        assert main(["translate", str(run), str(tmp_path / "in"), "-o", str(tmp_path / batch), "--batch", batch]) == 0
+        flags = ["-o", str(tmp_path / batch), "--batch", batch, "--device", "cpu"]
+        assert main(["translate", str(run), str(tmp_path / "in"), *flags]) == 0
     for i in range(5):
         alone, together = (np.asarray(Image.open(tmp_path / b / f"{i}.png")).astype(int) for b in "14")
         assert np.abs(alone - together).max() <= 1
@@ -75,7 +76,7 @@ def test_a_picture_does_not_depend_on_its_batch(run, tmp_path):
 
 def test_the_output_is_the_networks(run, tmp_path):
     file = picture(tmp_path / "in.png", 32, 32)
-    assert main(["translate", str(run), str(file), "-o", str(tmp_path / "out")]) == 0
+    assert main(["translate", str(run), str(file), "-o", str(tmp_path / "out"), "--device", "cpu"]) == 0
     trained = use.load(run, "last", "cpu")
     A = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float() / 127.5 - 1
     expected = trained(A, trained.rng(0))[0].permute(1, 2, 0).add(1).mul(127.5).round().numpy()

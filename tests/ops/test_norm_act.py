@@ -606,7 +606,11 @@ def test_cuda_against_float64(case, shape, dtype):
     rtol, atol = {torch.float32: (5e-5, 5e-5), torch.bfloat16: (1e-2, 1e-2), torch.float16: (2e-3, 2e-3)}[dtype]
     for a, b in zip(outputs(got), outputs(want), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=rtol, atol=atol)
+    # where z is 0 but for rounding, float32 may stand on the other side of an activation's kink: no gradient there
+    z = norm_act_ref(*exact, **case | {"act": "none", "skip_act": None}).detach()
+    bent = (z != 0) & (z.abs() < 1e-5)
     grads = [torch.randn(shape, dtype=torch.float64, device="cuda").to(dtype) for _ in outputs(got)]
+    grads = [grad.masked_fill(bent, 0) for grad in grads]
     got = torch.autograd.grad(outputs(got), sources, grads)
     want = torch.autograd.grad(outputs(want), exact, [g.double() for g in grads])
     for a, b in zip(got, want, strict=True):
