@@ -54,7 +54,7 @@ def save(folder: Path, state: State, recipe_facts: dict[str, Any], extra: dict[s
     _discard(new)
     try:
         new.mkdir(parents=True)
-        header = {"format": "pt", "pygan": json.dumps(recipe_facts)}
+        header = {"pygan": json.dumps(recipe_facts)}  # one key: safetensors writes several in any order
         sums = {}
         for name, net in state.networks().items():
             sums[f"{name}.safetensors"] = _write(new / f"{name}.safetensors", net.state_dict(), header)

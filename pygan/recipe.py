@@ -90,6 +90,8 @@ class BaseRecipe:
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UserError(f"{flag(name)} must be at least {least}, got {getattr(self, name)}")
+        if self.seed >= 1 << 63:
+            raise UserError(f"--seed must be less than 2**63, got {self.seed}")
         for name in ("beta1", "beta2", "holdout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{flag(name)} must be in [0, 1), got {getattr(self, name)}")

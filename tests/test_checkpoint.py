@@ -120,6 +120,12 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capfd, how)
     assert "going on from" in said
 
 
+def test_the_same_state_is_the_same_bytes(tmp_path):
+    folders = [save(tmp_path / name, make_state()) for name in "abcd"]
+    for name in ("G.safetensors", "D.safetensors", "state.safetensors"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1
+
+
 def test_every_checkpoint_damaged_is_one_line(tmp_path):
     last = save(tmp_path, make_state())
     (last / "state.safetensors").write_bytes(b"x")

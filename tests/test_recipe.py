@@ -52,6 +52,7 @@ def test_presets_are_filled_in_and_flags_win():
         ({"batch": 0}, "--batch must be at least 1, got 0"),
         ({"norm": "group"}, "--norm must be one of batch, instance, got 'group'"),
         ({"lr": float("nan")}, "--lr must be a finite number"),
+        ({"seed": 1 << 63}, r"--seed must be less than 2\*\*63"),
         ({"beta1": 1.0}, r"--beta1 must be in \[0, 1\), got 1.0"),
         ({"epochs": 0, "decay_epochs": 0}, "nothing to train"),
     ],

@@ -105,7 +105,7 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"crop_size": 2, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0, "levels": 0}
+        least = {"crop_size": 11, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0, "levels": 0}
         least |= {"n_layers_d": 0, "d_patch": 4, "init_gain": 0.0}
         least |= {"d_loss_scale": 0.0, "lambda_gan": 0.0, "lambda_l1": 0.0, "lambda_gp": 0.0}
         for name, bound in least.items():
