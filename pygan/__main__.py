@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from pygan import gans
 from pygan.errors import Diverged, UserError, say
@@ -93,11 +95,41 @@ def _use_flags(parser: argparse.ArgumentParser) -> None:
 
 def _normal(argv: Sequence[str]) -> list[str]:
     """`--lambda_l1=10` -> `--lambda-l1=10`: other tools of this field spell flags with underscores."""
+    end = argv.index("--") if "--" in argv else len(argv)  # what follows are names
     out = []
-    for word in argv:
+    for word in argv[:end]:
         name, equals, value = word.partition("=")
         out.append(name.replace("_", "-") + equals + value if name.startswith("--") else word)
-    return out
+    return [*out, *argv[end:]]
+
+
+class _Stdout:
+    """Standard output that can go away (`| head`, a full disk) without stopping what pygan is doing."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._try("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._try("flush")
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def _try(self, act: str, *args: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            getattr(self._stream, act)(*args)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # what is still buffered goes there
+            self._stream = None
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -110,6 +142,8 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError(f"--max-steps must be at least 1, got {args.max_steps}")
         gan, values = gans.load(args.gan), vars(args)
         given = {name: values[name] for name in gan.Recipe.__dataclass_fields__ if name in values}
+        if Path(given.get("data") or "?").is_dir():
+            given["data"] = str(Path(given["data"]).resolve())  # so that the run can be used from anywhere
         session = Session(args.run, args.resume, args.device, args.max_steps, args.dry_run, given)
         return train(gan, args.preset, session)
     if args.verb == "translate":
@@ -148,19 +182,24 @@ def _run(argv: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; never shows a traceback for a user's mistake."""
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        with contextlib.redirect_stdout(_Stdout(sys.stdout)):
+            code = _run(sys.argv[1:] if argv is None else argv)
+            sys.stdout.flush()
+            return code
     except UserError as error:
         say(f"error: {error}")
         return 2
     except Diverged as error:
         say(f"error: {error}")
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        say(f"error: cannot use {error.filename} ({error.strerror}); choose another path")
+        return 2
     except KeyboardInterrupt:
-        say("interrupted")
+        say("interrupted; nothing was saved since the last checkpoint, which is intact")
         return 130
-    except BrokenPipeError:  # `pygan ... | head`: nobody reads any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 if __name__ == "__main__":

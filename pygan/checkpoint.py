@@ -113,10 +113,23 @@ def find(folder: Path) -> list[Found]:
             facts = json.loads((candidate / MANIFEST).read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(facts, dict) and facts.get("format") == FORMAT and "images_seen" in facts:
+        if _is_manifest(facts):
             found.append(Found(candidate, facts))
     order = {"last": 0, "next": 1, "previous": 2}  # of checkpoints with the same images seen, the usual one first
     return sorted(found, key=lambda f: (-f.images_seen, order.get(f.folder.name, 3)))
+
+
+def _is_manifest(facts: Any) -> bool:
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        return False
+    counts = [facts.get("images_seen"), facts.get("steps")]
+    sums = facts.get("files")
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and isinstance(sums, dict)
+        and f"{_REST}.safetensors" in sums
+        and all(isinstance(value, str) for value in sums.values())
+    )
 
 
 def load_newest(folder: Path, state: State) -> Found | None:
@@ -138,7 +151,7 @@ def load_newest(folder: Path, state: State) -> Found | None:
         restore(found, state)
         if found.folder.name == "next":  # killed just before it would have been renamed
             found = Found(_promote(folder), found.facts)
-        if damaged:
+        if damaged or found.folder.name != "last":
             say(f"going on from {found.folder} at {found.images_seen} images")
         return found
     if damaged:

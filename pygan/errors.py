@@ -23,7 +23,8 @@ class Diverged(Exception):
 
 def say(line: str) -> None:
     """Print one line for the user on stderr, at once."""
-    print(f"pygan: {line}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        print("pygan: " + line.replace("\n", "\\n"), file=sys.stderr, flush=True)
 
 
 def say_once(line: str) -> None:

@@ -34,7 +34,7 @@ def option(
 class BaseRecipe:
     """What every GAN's recipe has. A GAN derives its own `Recipe` from this and may override defaults."""
 
-    data: str = option("", "folder with the training images; empty: the built-in procedural set")
+    data: str = option("", "folder with the training images; empty: the built-in procedural set", session=True)
     data_images: int = option(400, "size of the built-in training set", unit="images")
     holdout: float = option(
         0.1, "part of the images held out where the data has no val or test folder", unit="of all images"
@@ -147,10 +147,14 @@ def to_dict(recipe: BaseRecipe) -> dict[str, Any]:
 
 
 def from_dict(recipe_type: type[BaseRecipe], values: Mapping[str, Any], where: str) -> Any:
-    """The recipe saved at `where`. Errors: UserError if it names a field that this version does not have."""
-    known = {field.name for field in fields(recipe_type)}
-    if unknown := sorted(set(values) - known):
+    """The recipe saved at `where`. Errors: UserError if a field is unknown or of another type."""
+    types = get_type_hints(recipe_type)
+    if unknown := sorted(set(values) - types.keys()):
         raise UserError(f"{where} has the recipe field {unknown[0]!r}, which this version of pygan does not know")
+    for name, value in values.items():
+        allowed = (int, float) if types[name] is float else (types[name],)
+        if not isinstance(value, allowed) or isinstance(value, bool) != (types[name] is bool):
+            raise UserError(f"{where} is damaged: {name} is {value!r}, expected {types[name].__name__}; restore it")
     return recipe_type(**values)
 
 

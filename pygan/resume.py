@@ -49,7 +49,7 @@ def choose(
         if resume == "auto" and not is_finished(path):
             with contextlib.suppress(UserError):  # a run of another version or GAN: leave it alone
                 saved, was = _saved(gan, name, path, given)
-                if not recipes.differences(was, recipes.to_dict(asked)):
+                if was.data == asked.data and not recipes.differences(was, recipes.to_dict(asked)):
                     return path, None, saved
     raise UserError(f"{ROOT / name} holds ten thousand runs of {preset}; name one with --run")
 
@@ -67,7 +67,7 @@ def _saved(gan: ModuleType, name: str, path: Path, given: Mapping[str, Any]) -> 
 def is_finished(path: Path) -> bool:
     """True if the newest checkpoint of a run is its end."""
     found = checkpoint.find(path / "checkpoints")
-    return bool(found) and found[0].facts["finished"]
+    return bool(found) and found[0].facts.get("finished") is True
 
 
 def write_recipe(run: RunDir, facts: dict[str, Any], asked: BaseRecipe, recipe: BaseRecipe) -> None:

@@ -88,9 +88,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path} is not a run directory: it has no {RECIPE}") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path / RECIPE} cannot be read ({error})") from error
-    if not isinstance(facts, dict) or not {"gan", "recipe"} <= facts.keys():
-        raise UserError(f"{path / RECIPE} is not a recipe written by pygan")
+        why = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise UserError(
+            f"{path / RECIPE} cannot be read ({why}); restore it from a backup, or start anew in another --run"
+        ) from error
+    types = {"gan": str, "asked": dict, "recipe": dict}
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(key), kind) for key, kind in types.items()):
+        raise UserError(f"{path / RECIPE} is damaged; restore it from a backup, or start anew in another --run")
     return facts
 
 
@@ -100,10 +104,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and "images" in row:
+        if isinstance(row, dict) and isinstance(row.get("images"), int):
             yield line, row

@@ -23,6 +23,8 @@ def sample(
         raise UserError(f"--number must be at least 1, got {number}")
     if output.suffix.lower() != ".png":
         raise UserError(f"{output}: a grid is written as PNG; name it {output.stem}.png")
+    if not 0 <= seed < 1 << 63:
+        raise UserError(f"--seed must be in 0..2**63-1, got {seed}")
     trained = use.load(run, checkpoint, device)
     parts: list[dict[str, torch.Tensor]] = []
     recipe = replace(trained.recipe, feed="auto")

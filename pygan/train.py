@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import re
 import signal
 import threading
 import time
@@ -26,6 +28,7 @@ from pygan.recipe import BaseRecipe
 from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, write_atomic
 from pygan.state import State
 
+_OUT_OF_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation|not enough memory")  # of torch on a CPU
 LOG_EVERY_S = 2.0  # reading the losses is the only wait for a GPU
 
 
@@ -54,6 +57,7 @@ class _Run:
     state: State
     dtype: torch.dtype
     best: tuple[float, int] | None = None  # held-out L1 of checkpoints/best in grey levels, and its images seen
+    data: str = ""  # fingerprint of the pictures
     log: log.Log = field(init=False)
 
     @property
@@ -67,6 +71,20 @@ def train(gan: ModuleType, preset: str | None, session: Session) -> int:
     gan: a folder of `pygan.gans` (Recipe, PRESETS, resolve, build, batches, step, sample, generator); preset: a row of
     its table, None: "demo" on a CPU and "fast" on a GPU. Errors: UserError (nothing is lost), Diverged.
     """
+    try:
+        with _signals() as came:
+            return _session(gan, preset, session, came)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        what = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        raise UserError(
+            f"{what} has too little memory for this; lower --batch, --crop-size or --ngf, or add --amp"
+        ) from error
+
+
+def _session(gan: ModuleType, preset: str | None, session: Session, came: list[str]) -> int:
+    """`train` but for signals, whose names appear in `came`, and the end of memory."""
     out, name = log.console(), gan.__name__.rpartition(".")[2]
     where, place = device.choose(session.device), device.place()
     if preset is None and not resume.is_run(session.run):
@@ -83,6 +101,10 @@ def train(gan: ModuleType, preset: str | None, session: Session) -> int:
         feed = stack.enter_context(gan.batches(recipe, "train", where, place.rank, place.world))
         recipe = saved or gan.resolve(recipe, feed.source.channels, feed.source.natural_direction)
         held_out = stack.enter_context(gan.batches(recipe, "held-out", where))
+        if recipe.batch > _total_images(recipe, feed):
+            raise UserError(
+                f"--batch {recipe.batch} is more than the {_total_images(recipe, feed)} images of all epochs"
+            )
         if session.dry_run:
             for key, value in recipes.to_dict(recipe).items():
                 out.print(f"{key:26}{value}", markup=False)
@@ -95,24 +117,28 @@ def train(gan: ModuleType, preset: str | None, session: Session) -> int:
             resume.write_recipe(run_dir, {"gan": name, "preset": preset}, asked, recipe)
         state = gan.build(recipe, where)
         state.buffers["watch"] = torch.zeros(2, dtype=torch.int64, device=where)  # {steps, first step that diverged}
-        run = _Run(gan, name, recipe, run_dir, feed, held_out, state, dtype)
+        run = _Run(gan, name, recipe, run_dir, feed, held_out, state, dtype, data=_fingerprint(feed, held_out))
         found = _resume(run)
         _introduce(out, run, found)
-        if found is not None and found.facts["finished"]:
+        if found is not None and found.facts.get("finished") is True:
             out.print(f"{path} is finished; to train anew choose another --run", markup=False)
             return 0
-        run.log = log.Log(
-            run_dir,
-            total_images=_total_images(recipe, feed),
-            images_seen=state.images_seen,
-            tensorboard=recipe.tensorboard,
-        )
+        if session.max_steps is not None and state.steps >= session.max_steps:
+            out.print(f"{path} is at step {state.steps} already; nothing to do for --max-steps {session.max_steps}")
+            return 0
+        _write(run, _open_log)
         stack.callback(run.log.close)
-        try:
-            return _loop(run, place.world, session)
-        except torch.OutOfMemoryError as error:
-            what = device.describe(where)
-            raise UserError(f"{what} is out of memory; lower --batch or --crop-size, or add --amp") from error
+        return _loop(run, place.world, session, came)
+
+
+def _open_log(run: _Run) -> None:
+    """Begin to record rows. Errors: OSError."""
+    run.log = log.Log(
+        run.dir,
+        total_images=_total_images(run.recipe, run.feed),
+        images_seen=run.state.images_seen,
+        tensorboard=run.recipe.tensorboard,
+    )
 
 
 def _total_images(recipe: BaseRecipe, feed: Any) -> int:
@@ -136,46 +162,45 @@ def _introduce(out: Console, run: _Run, found: checkpoint.Found | None) -> None:
         out.print(line, markup=False)
 
 
-def _loop(run: _Run, world: int, session: Session) -> int:
+def _loop(run: _Run, world: int, session: Session, came: list[str]) -> int:
     """Steps until the end, a limit or a signal; rows, grids and checkpoints on the way."""
     recipe, state, total = run.recipe, run.state, _total_images(run.recipe, run.feed)
     per_step, began, step = recipe.batch * world, time.monotonic(), None
     last_row = began
     rates = {name: float(opt.param_groups[0]["lr"]) for name, opt in state.opts.items()}
-    with _signals() as came:
-        while state.images_seen < total:
-            try:
-                batch = run.feed.get(state.images_seen)
-            except UserError:  # a picture vanished or was changed: keep what has been learned
-                _write(run, _save, finished=False, judge=False)
-                raise
-            epoch = state.images_seen // run.feed.n_items + 1
-            factor = optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
-            for opt_name, opt in state.opts.items():
-                optim.set_lr_(opt, rates[opt_name] * factor)
-            step = step or _make_step(run, batch)
-            logs = step(batch)
-            before = state.images_seen
-            state.images_seen += per_step
-            state.steps += 1
+    while state.images_seen < total:
+        try:
+            batch = run.feed.get(state.images_seen)
+        except UserError:  # a picture vanished or was changed: keep what has been learned
+            _write(run, _save, finished=False, judge=False)
+            raise
+        epoch = state.images_seen // run.feed.n_items + 1
+        factor = optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
+        for opt_name, opt in state.opts.items():
+            optim.set_lr_(opt, rates[opt_name] * factor)
+        step = step or _make_step(run, batch)
+        logs = step(batch)
+        before = state.images_seen
+        state.images_seen += per_step
+        state.steps += 1
 
-            last = state.images_seen >= total
-            why = "" if last else _why_stop(recipe, session, state.steps, began, came)
-            if last or why or _row_due(recipe, before, state.images_seen, last_row):
-                last_row = time.monotonic()
-                _write(run, _row, logs, batch, epoch, recipe.lr * factor)
-            if last or _due(recipe.sample_every_images, before, state.images_seen):
-                _write(run, _sample)
-            if last or why or _due(recipe.checkpoint_every_images, before, state.images_seen):
-                _stop_if_diverged(run, logs, batch)
-                _write(run, _save, finished=last, judge=not came)  # a signal waits for nobody: no measuring
-                if _due(recipe.keep_every_images, before, state.images_seen):
-                    _write(run, _keep, f"images-{state.images_seen:09d}")
-            if why:
-                if not came:
-                    _write(run, _conclude)
-                run.log.say(f"stopped by {why} and saved at {state.images_seen} images; go on with: {run.go_on}")
-                return 0
+        last = state.images_seen >= total
+        why = "" if last else _why_stop(recipe, session, state.steps, began, came)
+        if last or why or _row_due(recipe, before, state.images_seen, last_row):
+            last_row = time.monotonic()
+            _write(run, _row, logs, batch, epoch, recipe.lr * factor)
+        if last or _due(recipe.sample_every_images, before, state.images_seen):
+            _write(run, _sample)
+        if last or why or _due(recipe.checkpoint_every_images, before, state.images_seen):
+            _stop_if_diverged(run, logs, batch)
+            _write(run, _save, finished=last, judge=not came)  # a signal waits for nobody: no measuring
+            if _due(recipe.keep_every_images, before, state.images_seen):
+                _write(run, _keep, f"images-{state.images_seen:09d}")
+        if why:
+            if not came:
+                _write(run, _conclude)
+            run.log.say(f"stopped by {why} and saved at {state.images_seen} images; go on with: {run.go_on}")
+            return 0
     _write(run, _conclude)
     return 0
 
@@ -319,7 +344,7 @@ def _save(run: _Run, *, finished: bool, judge: bool) -> None:
         if better := run.best is None or l1 < run.best[0]:
             run.best = (l1, run.state.images_seen)
     run.log.flush()
-    extra = {"finished": finished, "best": run.best, "n_items": run.feed.n_items, "threads": torch.get_num_threads()}
+    extra = {"finished": finished, "best": run.best, "data": run.data, "threads": torch.get_num_threads()}
     checkpoint.save(run.dir.checkpoints, run.state, {"gan": run.name, "recipe": recipes.to_dict(run.recipe)}, extra)
     if better:
         _keep(run, "best")
@@ -334,20 +359,31 @@ def _resume(run: _Run) -> checkpoint.Found | None:
     found = checkpoint.load_newest(run.dir.checkpoints, run.state)
     if found is None:
         return None
-    if found.facts["n_items"] != run.feed.n_items:
-        was, now = found.facts["n_items"], run.feed.n_items
+    if found.facts.get("data", run.data) != run.data:
         raise UserError(
-            f"{run.dir.path} was trained on {was} images, now there are {now}; restore the data, or a new --run"
+            f"{run.dir.path} was trained on other pictures than {run.feed.source.describe()}; "
+            "restore them, name their new place with --data, or choose another --run"
         )
-    if run.state.device.type == "cpu" and found.facts["threads"] != torch.get_num_threads():
-        was, now = found.facts["threads"], torch.get_num_threads()
+    was, now = found.facts.get("threads"), torch.get_num_threads()
+    if run.state.device.type == "cpu" and was != now:
         say(f"the run used {was} threads so far, now {now}: from here on sums differ in their last bits")
-    if found.facts["best"] is not None:
-        run.best = tuple(found.facts["best"])
-        kept = next((f.images_seen for f in checkpoint.find(run.dir.checkpoints) if f.folder.name == "best"), None)
-        if run.best[1] == found.images_seen != kept and found.folder.name == "last":
-            _write(run, _keep, "best")  # killed between `last` and `best`
+    match found.facts.get("best"):
+        case [float() as l1, int() as images]:
+            run.best = (l1, images)
+            kept = next((f.images_seen for f in checkpoint.find(run.dir.checkpoints) if f.folder.name == "best"), None)
+            if images == found.images_seen != kept and found.folder.name == "last":
+                _write(run, _keep, "best")  # killed between `last` and `best`
     return found
+
+
+def _fingerprint(*feeds: Any) -> str:
+    """A short name for the pictures of some feeds: their names in order, and the sizes of their files."""
+    digest = hashlib.sha256()
+    for feed in feeds:
+        for i, name in enumerate(feed.source.names()):
+            sizes = [path.stat().st_size for path in feed.source.paths(i) or ()]
+            digest.update(f"{name!r} {sizes}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _conclude(run: _Run) -> None:

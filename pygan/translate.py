@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pygan import log, pictures, use
-from pygan.data import images, transforms
+from pygan.data import images, sources, transforms
 from pygan.data.feeds import normalise
 from pygan.data.index import list_images
 from pygan.errors import UserError, say
@@ -37,6 +37,8 @@ def translate(
     """
     if batch < 1:
         raise UserError(f"--batch must be at least 1, got {batch}")
+    if not 0 <= seed < 1 << 63:
+        raise UserError(f"--seed must be in 0..2**63-1, got {seed}")
     trained = use.load(run, checkpoint, device)
     jobs = _jobs(inputs, output)
     out = log.console()
@@ -86,25 +88,26 @@ def pad_to_multiple(pixels: np.ndarray, multiple: int) -> np.ndarray:
 
 def _jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     """(picture, result) for everything that is asked for, each picture once. Errors: UserError."""
-    found: dict[Path, Path] = {}  # picture -> where below `output`
+    found: dict[Path, tuple[Path, Path]] = {}  # file -> (as it was named, where below `output`)
     for text in inputs:
         matches = [Path(text)] if Path(text).exists() else sorted(map(Path, glob.glob(text, recursive=True)))
         if not matches:
             raise UserError(f"{text}: no such picture, folder or glob")
         for match in matches:
             if match.is_dir():
-                inside = list_images(match)
+                inside = [path for path in list_images(match) if output.resolve() not in path.resolve().parents]
                 if not inside and len(matches) == 1:
                     raise UserError(f"{match} holds no picture ({', '.join(sorted(images.EXTENSIONS))})")
-                found |= {path: path.relative_to(match) for path in inside if path not in found}
+                for path in inside:
+                    found.setdefault(path.resolve(), (path, path.relative_to(match)))
             else:
-                found.setdefault(match, Path(match.name))
+                found.setdefault(match.resolve(), (match, Path(match.name)))
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {output} ({error.strerror}); choose another -o") from error
     jobs, taken = [], set()
-    for path, below in found.items():
+    for path, below in found.values():
         target = below.with_suffix(".png")
         if target in taken:  # a.jpg and a.png, or the same name from two folders
             target = below.with_name(f"{below.stem}_{below.suffix[1:]}.png")
@@ -112,21 +115,26 @@ def _jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
         while target in taken:
             target, number = below.with_name(f"{below.stem}_{number}.png"), number + 1
         taken.add(target)
+        if (output / target).resolve() in found:
+            raise UserError(f"{output / target} is one of the inputs and would be replaced; choose another -o")
         jobs.append((path, output / target))
     return jobs
 
 
 def _network_input(trained: use.Trained, path: Path) -> np.ndarray:
     """uint8 (h, w, channels) of a picture as the network was trained to see it. Errors: UserError."""
-    transform = trained.recipe.input_transform
-    channels = trained.recipe.input_channels
-    if transform == "none" and channels in (1, 3):
-        image = images.load(path, channels)
-        pixels = np.asarray(image)
-        return pixels if pixels.ndim == 3 else pixels[:, :, None]
-    if transform == "none":
-        raise UserError(f"this network reads {channels} channels, and {path} is a picture of 1 or 3")
-    return transforms.split(np.asarray(images.load(path, 3)), transform)[0]
+    recipe = trained.recipe
+    if recipe.input_transform != "none":
+        channels = (recipe.input_channels, recipe.output_channels)
+        forward = recipe.direction == "AtoB"
+        A, B = sources.transform_pair(
+            np.asarray(images.load(path, 3)), recipe.input_transform, channels if forward else channels[::-1]
+        )
+        return A if forward else B
+    if recipe.input_channels == sources.N_CLASSES:
+        return sources.draw_labels(sources.class_ids(path), sources.N_CLASSES)
+    pixels = np.asarray(images.load(path, recipe.input_channels))
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
 def _flush(trained: use.Trained, waiting: list[tuple[Path, np.ndarray, tuple[int, int]]], seed: int) -> int:
@@ -146,7 +154,7 @@ def _results(trained: use.Trained, waiting: list, seed: int) -> Iterator[tuple[n
     if not waiting:
         return
     A = normalise(torch.from_numpy(np.stack([padded for _, padded, _ in waiting])))
-    if trained.recipe.input_transform == "mask":
+    if trained.recipe.input_transform == "mask" and trained.recipe.direction == "AtoB":
         transforms.cut_hole_(A)
     outputs = pictures.as_rgb(trained(A, trained.rng(seed)), A)
     yield from zip(pictures.to_uint8(outputs), waiting, strict=True)

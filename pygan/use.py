@@ -45,7 +45,7 @@ def load(run: Path, name: str, device_name: str) -> Trained:
     facts = read_facts(run)
     gan = gans.load(facts["gan"])
     recipe = recipes.from_dict(gan.Recipe, facts["recipe"], str(run / RECIPE))
-    found = _choose(run, name)
+    found = _choose(run, name, facts["gan"])
     where = device.choose(device_name)
     averaged = "G_ema.safetensors" in found.facts["files"]
     file = found.folder / ("G_ema.safetensors" if averaged else "G.safetensors")
@@ -55,10 +55,10 @@ def load(run: Path, name: str, device_name: str) -> Trained:
     return Trained(gan, recipe, net, found.images_seen, where)
 
 
-def _choose(run: Path, name: str) -> checkpoint.Found:
+def _choose(run: Path, name: str, gan: str) -> checkpoint.Found:
     there = checkpoint.find(run / "checkpoints")
     if not there:
-        raise UserError(f"{run} has no checkpoint yet; train it first (pygan train ... --run {run})")
+        raise UserError(f"{run} has no readable checkpoint; train it (pygan train {gan} --run {run}), or restore one")
     if name != "last" and not any(found.folder.name == name for found in there):
         names = ", ".join(sorted(found.folder.name for found in there))
         raise UserError(f"{run} has no checkpoint {name!r}; there are {names}")
@@ -72,5 +72,7 @@ def _choose(run: Path, name: str) -> checkpoint.Found:
                 raise UserError(f"{found.folder} is damaged ({reason}); choose another --checkpoint") from reason
             say(f"{found.folder} is damaged ({reason}); looking for the one before it")
             continue
+        if name == "last" and found.folder.name not in ("last", "next"):
+            say(f"{run / 'checkpoints' / 'last'} is missing or damaged; using {found.folder}")
         return found
     raise UserError(f"every checkpoint of {run} is damaged; restore them from a backup")

@@ -50,7 +50,7 @@ def paired_source(recipe: Any, split: str) -> PairSource:
     built_in = _BUILT_IN.fullmatch(recipe.data)
     if built_in and not (recipe.data and Path(recipe.data).is_dir()):
         return _built_in(recipe, split, load_size, int(built_in[1] or 0))
-    return _from_folder(recipe, split, load_size, Path(recipe.data).expanduser())
+    return _from_folder(recipe, split, load_size, Path(os.path.expanduser(recipe.data)))
 
 
 def paired_feed(recipe: Any, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:

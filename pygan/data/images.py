@@ -53,7 +53,7 @@ def open_upright(path: Path) -> Image.Image:
     except UserError as error:
         raise UserError(f"cannot use {path}: {error}") from None
     except DECODE_ERRORS as error:
-        raise UserError(f"cannot read {path}: {why(error)}; was it changed during the run?") from error
+        raise UserError(f"cannot read {path}: {why(error)}") from error
 
 
 def load(path: Path, channels: int) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -97,7 +98,7 @@ def hold_out(names: Sequence[str], part: float) -> tuple[list[int], list[int]]:
     if len(names) < 2:
         return [0], [0]
     count = min(max(1, round(part * len(names))), len(names) - 1)
-    order = sorted(range(len(names)), key=lambda i: hashlib.blake2b(names[i].encode(), digest_size=8).digest())
+    order = sorted(range(len(names)), key=lambda i: hashlib.blake2b(os.fsencode(names[i]), digest_size=8).digest())
     return sorted(order[:-count]), sorted(order[-count:])
 
 

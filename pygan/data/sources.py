@@ -138,7 +138,7 @@ class CmpFacades(FilePairs):
 
     def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         photo, labels = self.items[i].files
-        ids = resize(Image.fromarray(_class_ids(labels)), self.load_size, "nearest")[:, :, 0]
+        ids = resize(Image.fromarray(class_ids(labels)), self.load_size, "nearest")[:, :, 0]
         return self._load(photo, 0), draw_labels(ids, self.channels[1])
 
 
@@ -237,12 +237,16 @@ def transform_pair(rgb: np.ndarray, transform: str, channels: tuple[int, int]) -
     return transforms.with_channels(A, channels[0]), transforms.with_channels(B, channels[1])
 
 
-def _class_ids(path: Path) -> np.ndarray:
-    """uint8 (h, w): the stored values of a label picture (palette indices, or grey levels)."""
+def class_ids(path: Path) -> np.ndarray:
+    """uint8 (h, w): the classes of a label picture, from palette indices, grey levels or the colours of PALETTE."""
     image = open_upright(path)
-    if image.mode not in ("P", "L"):
-        raise UserError(f"{path} is a label picture of the CMP facades but stores {image.mode}, not palette indices")
-    return np.asarray(image)
+    if image.mode in ("P", "L"):
+        return np.asarray(image)
+    colours = np.asarray(image.convert("RGB")).astype(np.int32)
+    same = (colours[:, :, None] == PALETTE[1:].astype(np.int32)).all(-1)  # (h, w, classes)
+    if not same.any(-1).all():
+        raise UserError(f"{path} is no label picture of the facades: it has other colours than their {N_CLASSES}")
+    return (same.argmax(-1) + 1).astype(np.uint8)
 
 
 def _kind_on_disk(entry: Entry) -> tuple[str, str]:
