@@ -381,7 +381,7 @@ def _fingerprint(*feeds: Any) -> str:
     digest = hashlib.sha256()
     for feed in feeds:
         for i, name in enumerate(feed.source.names()):
-            sizes = [path.stat().st_size for path in feed.source.paths(i) or ()]
+            sizes = [path.stat().st_size for path in feed.source.files(i)]
             digest.update(f"{name!r} {sizes}\n".encode())
     return digest.hexdigest()[:16]
 

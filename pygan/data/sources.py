@@ -65,6 +65,10 @@ class PairSource(ABC):
         """
         return None
 
+    def files(self, i: int) -> tuple[Path, ...]:
+        """The files that pair i is made from, in whatever way; empty for a set that is drawn."""
+        return ()
+
     def file_modes(self) -> frozenset[tuple[str, str]]:
         """What lies on disk: (Pillow format, Pillow mode) of every file, e.g. ("JPEG", "RGB"); empty without files."""
         return frozenset()
@@ -98,6 +102,9 @@ class FilePairs(PairSource):
 
     def describe(self) -> str:
         return self._description
+
+    def files(self, i: int) -> tuple[Path, ...]:
+        return self.items[i].files
 
     def file_modes(self) -> frozenset[tuple[str, str]]:
         return self._modes
