@@ -25,7 +25,7 @@ from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
 from pygan.graph import GraphedStep, Step
 from pygan.recipe import BaseRecipe
-from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, write_atomic
+from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, read_metrics, write_atomic
 from pygan.state import State
 
 _OUT_OF_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation|not enough memory")  # of torch on a CPU
@@ -172,7 +172,8 @@ def _loop(run: _Run, world: int, session: Session, came: list[str]) -> int:
         try:
             batch = run.feed.get(state.images_seen)
         except UserError:  # a picture vanished or was changed: keep what has been learned
-            _write(run, _save, finished=False, judge=False)
+            if not int(state.watch[1]):  # never a state that has diverged
+                _write(run, _save, finished=False, judge=False)
             raise
         epoch = state.images_seen // run.feed.n_items + 1
         factor = optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
@@ -358,6 +359,8 @@ def _resume(run: _Run) -> checkpoint.Found | None:
     """Restore the newest usable checkpoint into the state; None in a new run. Errors: UserError if the data changed."""
     found = checkpoint.load_newest(run.dir.checkpoints, run.state)
     if found is None:
+        if read_metrics(run.dir.path):
+            say(f"{run.dir.path} has no checkpoint: beginning again at its start")
         return None
     if found.facts.get("data", run.data) != run.data:
         raise UserError(

@@ -143,6 +143,30 @@ def test_a_lost_last_checkpoint_is_said(run, tmp_path, capfd):
     assert "going on from" in capfd.readouterr().err
 
 
+def test_a_run_without_any_checkpoint_begins_again_and_says_so(run, capfd):
+    shutil.rmtree(run / "checkpoints")
+    assert main(["train", "pix2pix", "--run", str(run), "--max-steps", "1"]) == 0
+    assert "has no checkpoint: beginning again" in capfd.readouterr().err
+    assert [row["images"] for row in read_metrics(run)] == [2]
+
+
+def test_a_picture_that_vanishes_during_training_costs_nothing(tmp_path, monkeypatch, capfd):
+    from pygan.data.feeds import ResidentFeed
+    from pygan.errors import UserError
+
+    plain = ResidentFeed.get
+
+    def get(feed, images_seen):
+        if images_seen == 6:
+            raise UserError("cannot read 3.png: no such file")
+        return plain(feed, images_seen)
+
+    monkeypatch.setattr(ResidentFeed, "get", get)
+    assert "cannot read 3.png" in fails(capfd, *TINY, "--run", "run")
+    manifest = json.loads((tmp_path / "run" / "checkpoints" / "last" / "manifest.json").read_text())
+    assert manifest["images_seen"] == 6
+
+
 def test_max_steps_that_are_done_train_nothing(run, capfd):
     before = (run / "checkpoints" / "last" / "manifest.json").read_bytes()
     assert main(["train", "pix2pix", "--run", str(run), "--max-steps", "9"]) == 0
