@@ -440,19 +440,19 @@ void ballot(void* const lanes[kWarp]) {
 
 void meet(void* const[kWarp]) {}
 
-void mma_m16n8k16_bf16(void* const lanes[kWarp]) {
-  const auto half_word = [](std::uint32_t word, int upper) {
-    return std::bit_cast<float>(upper ? word & 0xffff0000u : word << 16);
-  };
+namespace {
+
+template <class Convert>
+void mma(void* const lanes[kWarp], const Convert& convert) {
   float a[16][16], b[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& operand = *static_cast<const Mma*>(lanes[lane]);
     const int group = lane / 4, pair = lane % 4 * 2;
     for (int r = 0; r < 4; ++r) {  // registers of A: rows +0, +8 for odd r; columns +8 for r >= 2
-      for (int i = 0; i < 2; ++i) a[group + r % 2 * 8][pair + i + r / 2 * 8] = half_word(operand.a[r], i);
+      for (int i = 0; i < 2; ++i) a[group + r % 2 * 8][pair + i + r / 2 * 8] = convert(operand.a[r] >> 16 * i);
     }
     for (int r = 0; r < 2; ++r) {  // registers of B: rows +8 for r = 1
-      for (int i = 0; i < 2; ++i) b[pair + i + r * 8][group] = half_word(operand.b[r], i);
+      for (int i = 0; i < 2; ++i) b[pair + i + r * 8][group] = convert(operand.b[r] >> 16 * i);
     }
   }
   for (int lane = 0; lane < 32; ++lane) {
@@ -460,6 +460,35 @@ void mma_m16n8k16_bf16(void* const lanes[kWarp]) {
     for (int r = 0; r < 4; ++r) {  // accumulators: two columns, then rows +8
       const int row = lane / 4 + r / 2 * 8, column = lane % 4 * 2 + r % 2;
       for (int k = 0; k < 16; ++k) operand.d[r] += a[row][k] * b[k][column];
+    }
+  }
+}
+
+}  // namespace
+
+void mma_m16n8k16_bf16(void* const lanes[kWarp]) {
+  mma(lanes, [](std::uint32_t word) { return std::bit_cast<float>(word << 16); });
+}
+
+void mma_m16n8k16_f16(void* const lanes[kWarp]) {
+  mma(lanes, [](std::uint32_t word) {
+    return __half2float(std::bit_cast<__half>(static_cast<std::uint16_t>(word & 0xffffu)));
+  });
+}
+
+void ldmatrix(void* const lanes[kWarp]) {
+  const auto& first = *static_cast<const LdMatrix*>(lanes[0]);
+  const auto at = [&](int matrix, int row, int column) {
+    const auto& named = *static_cast<const LdMatrix*>(lanes[8 * matrix + row]);
+    return std::uint32_t{static_cast<const Vec16*>(named.row)->value[column]};
+  };
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& operand = *static_cast<const LdMatrix*>(lanes[lane]);
+    const int major = lane / 4, pair = lane % 4 * 2;
+    for (int i = 0; i < first.count; ++i) {
+      const std::uint32_t low = first.transposed ? at(i, pair, major) : at(i, major, pair);
+      const std::uint32_t high = first.transposed ? at(i, pair + 1, major) : at(i, major, pair + 1);
+      operand.r[i] = low | high << 16;
     }
   }
 }

@@ -220,14 +220,27 @@ T exchange(unsigned mask, T value, unsigned source_lane, Where where) {
   return value;
 }
 
-// mma.sync.m16n8k16, row major A (16 x 16), column major B (16 x 8), bfloat16 in, float32 accumulators D (16 x 8):
-// D += A B with the fragment layout of the PTX manual. Products are summed in the order of k.
+// mma.sync.m16n8k16, row major A (16 x 16), column major B (16 x 8), bfloat16 or half in, float32 accumulators D (16 x
+// 8): D += A B with the fragment layout of the PTX manual. Products are summed in the order of k.
 struct Mma {
   float* d;                // 4 accumulators of this lane
-  const std::uint32_t* a;  // 4 registers, two bfloat16 each, the lower k in the lower half
+  const std::uint32_t* a;  // 4 registers, two values each, the lower k in the lower half
   const std::uint32_t* b;  // 2 registers
 };
 void mma_m16n8k16_bf16(void* const lanes[kWarp]);
+void mma_m16n8k16_f16(void* const lanes[kWarp]);
+
+// ldmatrix: `count` (2 or 4) 8 x 8 matrices of 16-bit values; lane 8 i + j names row j of matrix i.
+struct LdMatrix {
+  std::uint32_t* r;
+  const void* row;
+  int count;
+  bool transposed;
+};
+void ldmatrix(void* const lanes[kWarp]);
+struct alignas(16) Vec16 {
+  std::uint16_t value[8];
+};
 
 }  // namespace pygan::emulator
 
@@ -279,11 +292,44 @@ inline int __all_sync(unsigned mask, int predicate, pygan::emulator::Where where
   return __ballot_sync(mask, predicate, where) == mask;
 }
 
+struct __half;
+struct __nv_bfloat16;
+
 namespace pygan {
-inline void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
-                         emulator::Where where = emulator::Where::current()) {
+template <class T>
+void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+                  emulator::Where where = emulator::Where::current()) {
   emulator::Mma operand{d, a, b};
-  emulator::collective(~0u, emulator::mma_m16n8k16_bf16, &operand, where);
+  constexpr bool kHalf = std::is_same_v<T, __half>;
+  static_assert(kHalf || std::is_same_v<T, __nv_bfloat16>);
+  emulator::collective(~0u, kHalf ? emulator::mma_m16n8k16_f16 : emulator::mma_m16n8k16_bf16, &operand, where);
+}
+namespace emulator {
+inline void load_matrices(std::uint32_t* r, const void* row, int count, bool transposed, Where where) {
+  if (static_cast<int>(position().lane) < 8 * count) {
+    // The row is read here, in its own fiber, so that a sanitizer sees who reads past an array or races.
+    Vec16 copy = *static_cast<const Vec16*>(row);
+    LdMatrix operand{r, &copy, count, transposed};
+    collective(~0u, ldmatrix, &operand, where);
+  } else {
+    LdMatrix operand{r, nullptr, count, transposed};
+    collective(~0u, ldmatrix, &operand, where);
+  }
+}
+}  // namespace emulator
+inline void ldmatrix_x4(std::uint32_t (&r)[4], const void* row, emulator::Where where = emulator::Where::current()) {
+  emulator::load_matrices(r, row, 4, false, where);
+}
+inline void ldmatrix_x4_trans(std::uint32_t (&r)[4], const void* row,
+                              emulator::Where where = emulator::Where::current()) {
+  emulator::load_matrices(r, row, 4, true, where);
+}
+inline void ldmatrix_x2(std::uint32_t (&r)[2], const void* row, emulator::Where where = emulator::Where::current()) {
+  emulator::load_matrices(r, row, 2, false, where);
+}
+inline void ldmatrix_x2_trans(std::uint32_t (&r)[2], const void* row,
+                              emulator::Where where = emulator::Where::current()) {
+  emulator::load_matrices(r, row, 2, true, where);
 }
 }  // namespace pygan
 

@@ -1,6 +1,7 @@
 // The emulator checked with kernels of its own: indices, barriers, every warp collective, atomics, shared memory,
 // bfloat16 and half rounding, mma fragments, launch errors.
 #include "common/cuda.h"
+#include "common/mma.h"
 
 #include <cstdio>
 #include <limits>
@@ -73,9 +74,10 @@ PYGAN_GLOBAL void fresh_shared(int* is_nan) {
 }
 
 // out (16 x 8) = a (16 x 16) b (16 x 8), a row major and b column major.
-PYGAN_GLOBAL void multiply(const pygan::bfloat16* a, const pygan::bfloat16* b, float* out) {
+template <class T>
+PYGAN_GLOBAL void multiply(const T* a, const T* b, float* out) {
   const int group = threadIdx.x / 4, pair = threadIdx.x % 4 * 2;
-  const auto load = [](const pygan::bfloat16* p) {
+  const auto load = [](const T* p) {
     std::uint32_t word;
     std::memcpy(&word, p, sizeof(word));
     return word;
@@ -84,8 +86,30 @@ PYGAN_GLOBAL void multiply(const pygan::bfloat16* a, const pygan::bfloat16* b, f
                                load(a + group * 16 + pair + 8), load(a + (group + 8) * 16 + pair + 8)};
   const std::uint32_t fb[2] = {load(b + group * 16 + pair), load(b + group * 16 + pair + 8)};
   float d[4] = {};
-  pygan::mma_m16n8k16(d, fa, fb);
+  pygan::mma_m16n8k16<T>(d, fa, fb);
   for (int r = 0; r < 4; ++r) out[(group + r / 2 * 8) * 8 + pair + r % 2] = d[r];
+}
+
+// The same through shared memory: a by ldmatrix, b row major (16 x 8) by its transposed form.
+template <class T>
+PYGAN_GLOBAL void multiply_shared(const T* a, const T* b, float* out) {
+  struct alignas(16) Row {
+    T v[8];
+  };
+  PYGAN_SHARED(rows_a, Row[16][2]);
+  PYGAN_SHARED(rows_b, Row[16]);
+  const int lane = threadIdx.x;
+  pygan::copy_async_16(&rows_a[lane / 2][lane % 2], a + lane * 8);
+  if (lane < 16) pygan::copy_async_16(&rows_b[lane], b + lane * 8);
+  pygan::copy_async_commit();
+  pygan::copy_async_wait<0>();
+  __syncthreads();
+  std::uint32_t fa[4], fb[2];
+  pygan::ldmatrix_x4(fa, &rows_a[lane % 16][lane / 16]);
+  pygan::ldmatrix_x2_trans(fb, &rows_b[lane % 16]);
+  float d[4] = {};
+  pygan::mma_m16n8k16<T>(d, fa, fb);
+  for (int r = 0; r < 4; ++r) out[(lane / 4 + r / 2 * 8) * 8 + lane % 4 * 2 + r % 2] = d[r];
 }
 
 void indices() {
@@ -180,21 +204,28 @@ void rounding() {
                                            __half2float(__float2half(65520.0f)) == INFINITY);
 }
 
-void matrix_multiply() {
-  std::vector<pygan::bfloat16> a(16 * 16), b(16 * 8);  // small integers: every sum is exact
+template <class T>
+void matrix_multiply(const char* what, const char* what_shared) {
+  std::vector<T> a(16 * 16), b(16 * 8), rows(16 * 8);  // small integers: every sum is exact
   for (int i = 0; i < 256; ++i) a[i] = static_cast<float>(i * 7 % 13 - 6);
   for (int i = 0; i < 128; ++i) b[i] = static_cast<float>(i * 5 % 11 - 5);
-  std::vector<float> out(16 * 8);
-  PYGAN_LAUNCH(multiply, 1, 32, 0, nullptr, a.data(), b.data(), out.data());
-  bool good = true;
-  for (int m = 0; m < 16; ++m) {
-    for (int n = 0; n < 8; ++n) {
-      float s = 0.0f;
-      for (int k = 0; k < 16; ++k) s += float(a[m * 16 + k]) * float(b[n * 16 + k]);
-      good &= out[m * 8 + n] == s;
+  for (int i = 0; i < 128; ++i) rows[i] = b[i % 8 * 16 + i / 8];
+  const auto equal = [&](const std::vector<float>& out) {
+    bool good = true;
+    for (int m = 0; m < 16; ++m) {
+      for (int n = 0; n < 8; ++n) {
+        float s = 0.0f;
+        for (int k = 0; k < 16; ++k) s += float(a[m * 16 + k]) * float(b[n * 16 + k]);
+        good &= out[m * 8 + n] == s;
+      }
     }
-  }
-  check("mma.m16n8k16 with bfloat16 operands", good);
+    return good;
+  };
+  std::vector<float> out(16 * 8), shared(16 * 8);
+  PYGAN_LAUNCH(multiply<T>, 1, 32, 0, nullptr, a.data(), b.data(), out.data());
+  check(what, equal(out));
+  PYGAN_LAUNCH(multiply_shared<T>, 1, 32, 0, nullptr, a.data(), rows.data(), shared.data());
+  check(what_shared, equal(shared));
 }
 
 }  // namespace
@@ -206,6 +237,7 @@ int main() {
   shared_memory();
   launch_errors();
   rounding();
-  matrix_multiply();
+  matrix_multiply<pygan::bfloat16>("mma.m16n8k16, bfloat16", "bfloat16 by ldmatrix");
+  matrix_multiply<pygan::half>("mma.m16n8k16, half", "half by ldmatrix");
   return failures;
 }
