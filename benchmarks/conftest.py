@@ -1,12 +1,11 @@
 """`--record` appends one row per benchmark to results/<file>.jsonl: what ran, where, on which versions, how long."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.record import RESULTS, facts
+from benchmarks.record import append, facts
 
 
 def pytest_addoption(parser):
@@ -26,7 +25,6 @@ def pytest_sessionfinish(session):
     if not session.config.getoption("--record") or not benchmarks:
         return
     common = facts()
-    RESULTS.mkdir(exist_ok=True)
     for benchmark in benchmarks:
         stats = benchmark.stats
         row = common | {
@@ -38,6 +36,4 @@ def pytest_sessionfinish(session):
             "rounds": stats.rounds,
             **benchmark.extra_info,
         }
-        file = RESULTS / (Path(benchmark.fullname.partition("::")[0]).stem + ".jsonl")
-        with open(file, "a") as out:
-            out.write(json.dumps(row) + "\n")
+        append(Path(benchmark.fullname.partition("::")[0]).stem, [row])

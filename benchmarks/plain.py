@@ -1,8 +1,9 @@
 """The yardstick: pix2pix as anyone would write it in PyTorch, with the library's own layers and nothing of pygan.
 
 U-Net and 70x70 PatchGAN of Isola et al. 2017, BatchNorm, BCE with logits and L1, two Adams; D on the real pair, D on
-the fake pair, then G. `Plain.parameters_in_order` lists the weights in the order in which pygan's networks have theirs,
-so that both can start from the same ones.
+the fake pair, then G. `plain_cyclegan.py` is CycleGAN in the same way. Parameters come in the order in which pygan's
+networks have theirs, and losses under the names of pygan's logs, so that both can start from the same weights and be
+compared.
 """
 
 import torch
@@ -10,12 +11,68 @@ import torch.nn.functional as F
 from torch import nn
 
 
+class Plain:
+    """Two networks, their Adams, and a step.
+
+    G, D: on the CPU. Their weights are drawn there, N(0, 0.02), so that they are the same on every device and in every
+    memory layout. fused, capturable: of Adam; None leaves the choice to PyTorch.
+    """
+
+    def __init__(self, G, D, device, *, seed=0, channels_last=False, fused=None, capturable=False, lr=2e-4):
+        torch.manual_seed(seed)
+        for module in (*G.modules(), *D.modules()):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.G, self.D = (net.to(device, memory_format=layout) for net in (G, D))
+        lr = torch.tensor(lr, device=device) if capturable else lr
+        adam = {"betas": (0.5, 0.999), "fused": fused, "capturable": capturable}
+        self.opts = {name: torch.optim.Adam(net.parameters(), lr, **adam) for name, net in self.nets.items()}
+
+    @property
+    def nets(self):
+        return {"G": self.G, "D": self.D}
+
+    def compile_(self):
+        """torch.compile what the step calls."""
+        self.G, self.D = compiled(self.G), compiled(self.D)
+
+    def update(self, name, loss):
+        """One Adam step of a network down its loss."""
+        self.opts[name].zero_grad(set_to_none=True)
+        loss.backward()
+        self.opts[name].step()
+
+    def set_lr_(self, lr):
+        """Set the learning rate; where it is a tensor, in that tensor."""
+        for opt in self.opts.values():
+            for group in opt.param_groups:
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(lr)
+                else:
+                    group["lr"] = lr
+
+    def step(self, A, B):
+        """One iteration; returns the losses by the names of pygan's logs, as tensors."""
+        raise NotImplementedError
+
+
+def compiled(module):
+    """torch.compile for the shapes that come; what cannot be compiled whole is an error, not a slower run."""
+    torch._dynamo.config.recompile_limit = 64  # of all modules together, whose calls share their code
+    return torch.compile(module, dynamic=False, fullgraph=True)
+
+
 class PlainUNet(nn.Module):
-    """4x4 convolutions of stride 2 down, transposed ones up, skips by torch.cat (decoder first)."""
+    """4x4 convolutions of stride 2 down, transposed ones up, skips by torch.cat (decoder first); at most 8 halvings."""
 
     def __init__(self, size, ngf=64, dropout=0.5):
         super().__init__()
-        levels = size.bit_length() - 1
+        levels = min(8, size.bit_length() - 1)
         wide = [ngf * min(8, 2**i) for i in range(levels)]
         self.downs = nn.ModuleList()
         for i, (c, c_next) in enumerate(zip([3, *wide], wide, strict=False)):
@@ -44,57 +101,34 @@ class PlainUNet(nn.Module):
         return torch.tanh(self.head(F.relu(x)))
 
 
-def plain_patchgan(ndf=64):
-    """Three convolutions of stride 2 and two of stride 1 on 6 channels: each logit sees 70x70 pixels."""
-    layers, c = [nn.Conv2d(6, ndf, 4, 2, 1), nn.LeakyReLU(0.2)], ndf
+def plain_patchgan(c_in, ndf, norm):
+    """Three convolutions of stride 2 and two of stride 1: each logit sees 70x70 pixels. norm: a module class."""
+    layers, c = [nn.Conv2d(c_in, ndf, 4, 2, 1), nn.LeakyReLU(0.2)], ndf
+    with_bias = norm is not nn.BatchNorm2d
     for c_next, stride in ((2 * ndf, 2), (4 * ndf, 2), (8 * ndf, 1)):
-        layers += [nn.Conv2d(c, c_next, 4, stride, 1, bias=False), nn.BatchNorm2d(c_next), nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(c, c_next, 4, stride, 1, bias=with_bias), norm(c_next), nn.LeakyReLU(0.2)]
         c = c_next
     return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
 
 
-class Plain:
-    """Nets, optimizers and the step."""
+class PlainPix2pix(Plain):
+    """pix2pix; how: of `Plain`."""
 
-    def __init__(self, size, device, *, ngf=64, dropout=0.5, channels_last=False, fused=None, capturable=False):
-        torch.manual_seed(0)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        self.G = PlainUNet(size, ngf, dropout).to(device, memory_format=layout)
-        self.D = plain_patchgan(ngf).to(device, memory_format=layout)
-        for net in (self.G, self.D):
-            for module in net.modules():
-                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                    nn.init.normal_(module.weight, 0.0, 0.02)
-                elif isinstance(module, nn.BatchNorm2d):
-                    nn.init.normal_(module.weight, 1.0, 0.02)
-        lr = torch.tensor(2e-4, device=device) if capturable else 2e-4
-        adam = {"lr": lr, "betas": (0.5, 0.999), "fused": fused, "capturable": capturable}
-        self.opt_G = torch.optim.Adam(self.G.parameters(), **adam)
-        self.opt_D = torch.optim.Adam(self.D.parameters(), **adam)
-
-    def parameters_in_order(self):
-        """{"G": [...], "D": [...]}: convolution weights, norm scales and shifts from the input to the output."""
-        return {"G": list(self.G.parameters()), "D": list(self.D.parameters())}
+    def __init__(self, size, device, *, width=64, dropout=0.5, **how):
+        super().__init__(PlainUNet(size, width, dropout), plain_patchgan(6, width, nn.BatchNorm2d), device, **how)
 
     def step(self, A, B):
-        """One iteration; returns (loss_D, loss_gan, loss_l1) as tensors."""
         fake = self.G(A)
-        for p in self.D.parameters():
-            p.requires_grad_(True)
+        self.D.requires_grad_(True)
         real_logits = self.D(torch.cat((A, B), 1))
         fake_logits = self.D(torch.cat((A, fake.detach()), 1))
         bce = F.binary_cross_entropy_with_logits
         real_loss = bce(real_logits, torch.ones_like(real_logits))
         fake_loss = bce(fake_logits, torch.zeros_like(fake_logits))
         loss_D = 0.5 * (real_loss + fake_loss)
-        self.opt_D.zero_grad(set_to_none=True)
-        loss_D.backward()
-        self.opt_D.step()
-        for p in self.D.parameters():
-            p.requires_grad_(False)
+        self.update("D", loss_D)
+        self.D.requires_grad_(False)
         logits = self.D(torch.cat((A, fake), 1))
         loss_gan, loss_l1 = bce(logits, torch.ones_like(logits)), 100 * F.l1_loss(fake, B)
-        self.opt_G.zero_grad(set_to_none=True)
-        (loss_gan + loss_l1).backward()
-        self.opt_G.step()
-        return loss_D.detach(), loss_gan.detach(), loss_l1.detach()
+        self.update("G", loss_gan + loss_l1)
+        return {"loss/D": loss_D.detach(), "loss/G_gan": loss_gan.detach(), "loss/G_l1": loss_l1.detach()}

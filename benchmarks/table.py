@@ -1,17 +1,25 @@
-"""Writes README's tables from the recorded rows: `python -m benchmarks.table`. Figures are never typed by hand.
+"""Measures whole steps beside plain PyTorch, and writes README's tables: `python -m benchmarks.table`.
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`. The newest row of every (case, way, device) counts;
-`--check` only says whether README is up to date (exit code 1 if not).
+    python -m benchmarks.table                      every case for this device, then README
+    python -m benchmarks.table --cases p1,c1        only these; --ways eager,pygan only these ways; --quick fewer rounds
+    python -m benchmarks.table --write-only         README from the rows that are there
+    python -m benchmarks.table --check              only says whether README is up to date (exit code 1 if not)
+
+`side_by_side.py` says how it is measured, and that losses are compared first. Rows are added to results/table.jsonl as
+soon as a case is done. A table of README stands between `<!-- table: NAME -->` and `<!-- end -->`; figures are never
+typed by hand. Of every case and device the newest run counts, all its ways together.
 """
 
 import argparse
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+OURS, OURS_FLOAT32 = "pygan", "pygan float32"
 
 
 def rows(name):
@@ -20,22 +28,80 @@ def rows(name):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def step_table():
-    """One training step: pygan against plain PyTorch on the same device."""
-    newest = {(row["device"], row["case"], row["way"]): row for row in rows("bench_step")}
-    lines = [
-        "| device | case | size, width, batch | way | ms per step | images/s | against plain eager | date, commit |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for (device, case, way), row in newest.items():
-        plain = newest.get((device, case, "plain eager"))
-        ratio = f"{plain['median_ms'] / row['median_ms']:.2f}x" if plain else ""
-        shape = f"{row['size']}, {row['width']}, {row['batch']}"
-        lines.append(
-            f"| {device} | {case} | {shape} | {way} | {row['median_ms']:.1f} | {row['images_per_s']:.1f} | {ratio} "
-            f"| {row['date']}, {row['commit']} |"
-        )
+def usable(row):
+    """Has this row a figure that may be shown?"""
+    return "ms" in row and not row["reason"]
+
+
+def step_table(found=None):
+    """One training step, all ways side by side: a table per device."""
+    newest = {}
+    for row in rows("table") if found is None else found:
+        runs = newest.setdefault(row["device"], {})
+        if row["case"] not in runs or runs[row["case"]][0]["run"] != row["run"]:
+            runs[row["case"]] = []
+        runs[row["case"]].append(row)
+    if not newest:
+        return ["not yet run"]
+    lines = []
+    for device, runs in newest.items():
+        lines += ["", *_device_table(device, runs)] if lines else _device_table(device, runs)
     return lines
+
+
+def _device_table(device, runs):
+    by_case = {case: {row["way"]: row for row in found} for case, found in runs.items()}
+    every = [row for found in runs.values() for row in found]
+    ways = list(dict.fromkeys(row["way"] for row in every if usable(row)))
+    head = ["case", "GAN, pixels, width, batch", *ways, "images/s", "against eager", "against the best"]
+    head += ["of the floor", "GiB, of the best", "losses off", "date, commit"]
+    lines = [f"{device}, torch {every[-1]['torch']}; ms per step:", "", _line(head), "|" + "---|" * len(head)]
+    for case, found in by_case.items():
+        lines.append(_line([case, *_case_cells(found, ways)]))
+    titles = {row["way"]: row["title"] for row in every}
+    lines += ["", "; ".join(f"{way}: {titles[way]}" for way in ways) + "."]
+    reasons = {}
+    for row in every:
+        if row["reason"]:
+            reasons.setdefault((row["way"], row["reason"]), []).append(row["case"])
+    lines += [f"No figure for {way} at {', '.join(cases)}: {reason}." for (way, reason), cases in reasons.items()]
+    return lines
+
+
+def _case_cells(found, ways):
+    any_row = next(iter(found.values()))
+    shape = f"{any_row['gan']}, {any_row['size']}, {any_row['width']}, {any_row['batch']}"
+    times = [_number(found[way]["ms"]) if way in found and usable(found[way]) else "–" for way in ways]
+    ours = next((found[way] for way in (OURS, OURS_FLOAT32) if way in found and usable(found[way])), None)
+    when = f"{any_row['date']}, {any_row['commit']}"
+    if ours is None:
+        return [shape, *times, "", "", "", "", "", "", when]
+    others = {way: row for way, row in found.items() if usable(row) and not way.startswith("pygan")}
+    best = min(others.values(), key=lambda row: row["ms"], default=None)
+    against = {way: f"{ours['faster_than'][way]:.2f}x" for way in others}
+    gib = [row["peak_gib"] for row in (ours, best) if row and row["peak_gib"] is not None]
+    share = "" if ours["share_of_floor"] is None else f"{100 * ours['share_of_floor']:.0f} %"
+    losses = f"{100 * ours['losses_off']:.0f} % of what is allowed" if "losses_off" in ours else ""
+    return [
+        shape,
+        *times,
+        _number(ours["images_per_s"]),
+        against.get("eager", ""),
+        f"{against[best['way']]} ({best['way']})" if best else "",
+        share,
+        ", ".join(f"{value:.1f}" for value in gib),
+        losses,
+        when,
+    ]
+
+
+def _number(value):
+    """Three digits, and never an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _line(cells):
+    return "| " + " | ".join(cells) + " |"
 
 
 def demo_table():
@@ -52,7 +118,38 @@ def demo_table():
     return lines
 
 
-TABLES = {"step": step_table, "demo": demo_table}
+def headline_table(found=None):
+    """The whole run of the paper: how long, and as good as the plain one?"""
+    newest = {}
+    for row in rows("headline") if found is None else found:
+        newest[row["kind"], row["device"]] = row
+    timed = [row for (kind, _), row in newest.items() if kind == "timed"]
+    quality = [row for (kind, _), row in newest.items() if kind == "quality"]
+    lines = ["not yet run"]
+    if timed:
+        head = ["device", "steps", "pairs, pixels", "seconds", "images/s", "held-out L1", "SSIM", "date, commit"]
+        lines = [_line(head), "|" + "---|" * len(head)]
+    for row in timed:
+        cells = [row["device"], f"{row['steps']:,}", f"{row['pairs']}, {row['size']}", f"{row['seconds']:.1f}"]
+        cells += [_number(row["images_per_s"]), f"{row['l1']:.3f}", f"{row['ssim']:.3f}"]
+        lines.append(_line([*cells, f"{row['date']}, {row['commit']}"]))
+    if not quality:
+        return [*lines, "", "As good as plain PyTorch? Not yet run."] if timed else lines
+    head = ["device", "steps, seeds each", "held-out", "pygan --amp", "plain PyTorch, float32", "difference"]
+    head += ["verdict", "date, commit"]
+    lines += ["", _line(head), "|" + "---|" * len(head)]
+    for row in quality:
+        for measure, title in (("l1", "L1 (grey levels)"), ("ssim", "SSIM")):
+            q = row[measure]
+            sides = [f"{q[who]['mean']:.3f} ± {q[who]['deviation']:.3f}" for who in ("pygan", "plain")]
+            error = "" if q["standard_error"] is None else f" ± {q['standard_error']:.3f}"
+            cells = [row["device"], f"{row['steps']:,}, {row['seeds']}", title, *sides]
+            cells += [f"{q['difference']:+.3f}{error}", q["verdict"], f"{row['date']}, {row['commit']}"]
+            lines.append(_line(cells))
+    return lines
+
+
+TABLES = {"step": step_table, "demo": demo_table, "headline": headline_table}
 
 
 def filled(text):
@@ -64,18 +161,61 @@ def filled(text):
     return re.sub(r"(<!-- table: (\w+) -->)\n.*?(<!-- end -->)", fill, text, flags=re.DOTALL)
 
 
-def main():
+def measure(names, ways, quick):
+    """Run cases, and record their rows as soon as each is done."""
+    from benchmarks import cases, floor, record, side_by_side, timing
+
+    names = names or cases.DEFAULT_CASES[timing.DEVICE]
+    ways = ways or cases.DEFAULT_WAYS[timing.DEVICE]
+    if unknown := [name for name in names if name not in cases.CASES]:
+        raise SystemExit(f"unknown case {unknown[0]}: choose from {', '.join(cases.CASES)}")
+    if unknown := [way for way in ways if way not in cases.WAYS]:
+        raise SystemExit(f"unknown way {unknown[0]!r}: choose from {', '.join(cases.WAYS)}")
+    began = time.monotonic()
+
+    def say(text):
+        print(f"[{time.monotonic() - began:4.0f} s] {text}", flush=True)
+
+    if timing.DEVICE == "cuda":
+        say("torch.compile, ahead of measuring")
+        side_by_side.compile_ahead(names, ways)
+    rates = floor.measured_rates() if timing.DEVICE == "cuda" else None
+    rounds = side_by_side.QUICK_ROUNDS if quick else side_by_side.ROUNDS
+    for name in names:
+        found = side_by_side.measure(name, ways, timing.DEVICE, rounds=rounds, rates=rates)
+        record.append("table", found)
+        for row in found:
+            figures = f"{row['ms']:9.3f} ms {row['images_per_s']:9.1f} images/s" if "ms" in row else ""
+            peak = f" {row['peak_gib']:7.2f} GiB" if row.get("peak_gib") is not None else ""
+            losses = f"  losses {row['losses_off']:.2f} of what is allowed" if "losses_off" in row else ""
+            say(f"{name:8} {row['way']:14} {figures}{peak}{losses} {row['reason']}".rstrip())
+        if "floor_ms" in found[0]:
+            say(f"{name:8} floor          {found[0]['floor_ms']:9.3f} ms")
+
+
+def main(argv=None):
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="only say whether README is up to date")
-    args = parser.parse_args()
+    parser.add_argument("--write-only", action="store_true", help="write README from the rows that are there")
+    parser.add_argument("--cases", type=_list, default=[], metavar="A,B", help="these cases (default: the device's)")
+    parser.add_argument("--ways", type=_list, default=[], metavar="A,B", help="these ways (default: the device's)")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    args = parser.parse_args(argv)
+    if not (args.check or args.write_only):
+        measure(args.cases, args.ways, args.quick)
     text = README.read_text()
     new = filled(text)
     if args.check:
-        print("README is up to date" if new == text else "README is not up to date: run python -m benchmarks.table")
+        update = "python -m benchmarks.table --write-only"
+        print("README is up to date" if new == text else f"README is not up to date: run {update}")
         return int(new != text)
     README.write_text(new)
     return 0
+
+
+def _list(text):
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""What rows of several ops share: the device, the dtypes, and how a step is timed on it."""
+"""How things are timed: the device, the dtypes, an op in a graph of many, whole steps in turn."""
+
+import time
 
 import torch
 
@@ -26,3 +28,43 @@ def graphed(step):
         torch.cuda.synchronize()
 
     return replay
+
+
+def ms_per_call(run, calls, device):
+    """Milliseconds of one of `calls` calls in a row; on a GPU from its first kernel to its last, by events."""
+    if device == "cpu":
+        began = time.perf_counter()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - began) / calls * 1e3
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    first.record()
+    for _ in range(calls):
+        run()
+    last.record()
+    torch.cuda.synchronize()
+    return first.elapsed_time(last) / calls
+
+
+def interleaved(runs, *, device, rounds, seconds):
+    """Time functions in turn, so that a GPU that warms up or a busy machine is everybody's.
+
+    runs: {name: function of no arguments}, warmed up. In every round each has its turn, another one first each time:
+    one call that is not counted, then as many as fill about `seconds`. Returns ({name: [ms per call, by round]},
+    {name: the error that ended it}); who fails takes no further part.
+    """
+    times, failed, calls = {name: [] for name in runs}, {}, {}
+    names = list(runs)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            if name in failed:
+                continue
+            try:
+                once = ms_per_call(runs[name], 1, device)
+                if name not in calls:
+                    calls[name] = max(3, min(500, round(seconds * 1e3 / max(once, 1e-3))))
+                times[name].append(ms_per_call(runs[name], calls[name], device))
+            except Exception as error:
+                failed[name] = error
+    return {name: found for name, found in times.items() if name not in failed}, failed

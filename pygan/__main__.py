@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see `{self.prog} --help`)")
 
 
-def _parser(train_gan: str | None) -> argparse.ArgumentParser:
+def _parser(train_gan: str | None, doctor_gan: str | None = None) -> argparse.ArgumentParser:
     """The parser of all verbs. The flags of a recipe are only built for the GAN that is named."""
     formatter = {"formatter_class": lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110)}
     parser = _Parser(prog="pygan", description="Trains, judges and serves the classic GANs.", **formatter)
@@ -58,7 +59,22 @@ def _parser(train_gan: str | None) -> argparse.ArgumentParser:
 
     doctor = verbs.add_parser("doctor", help="what this machine has, what is missing, what it costs", **formatter)
     doctor.add_argument("--json", action="store_true", help="the same as JSON")
+    doctor.add_argument("--kernels", metavar="GAN", help="which kernel computes each layer of its step, and why")
+    if doctor_gan:
+        _kernel_flags(doctor, gans.load(doctor_gan))
     return parser
+
+
+def _kernel_flags(parser: argparse.ArgumentParser, gan) -> None:
+    from pygan.recipe import add_flags
+
+    table = parser.add_argument_group("with --kernels")
+    table.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(gan.PRESETS)} (default: fast, else paper)")
+    table.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cuda", help="where the step would run (default: cuda)"
+    )
+    # The recipe has a field of that name too (library or auto), which here would be the same flag twice.
+    add_flags(parser.add_argument_group("the recipe"), gan.Recipe, without=("kernels",))
 
 
 def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
@@ -132,9 +148,19 @@ class _Stdout:
             self._stream = None
 
 
+def _after(argv: Sequence[str], flag: str) -> str | None:
+    """The value of `flag VALUE` or `flag=VALUE`, None without one."""
+    for word, value in zip(argv, [*argv[1:], None], strict=True):
+        name, equals, here = word.partition("=")
+        if name == flag:
+            return here if equals else value
+    return None
+
+
 def _run(argv: Sequence[str]) -> int:
     argv = _normal(argv)
-    args = _parser(argv[1] if argv[:1] == ["train"] and len(argv) > 1 else None).parse_args(argv)
+    train_gan = argv[1] if argv[:1] == ["train"] and len(argv) > 1 else None
+    args = _parser(train_gan, _after(argv, "--kernels") if argv[:1] == ["doctor"] else None).parse_args(argv)
     if args.verb == "train":
         from pygan.train import Session, train
 
@@ -174,6 +200,13 @@ def _run(argv: Sequence[str]) -> int:
         from pygan.data import command
 
         return command.run(args)
+    if args.kernels:
+        from pygan import kernels
+
+        gan = gans.load(args.kernels)
+        recipe_fields = {field.name for field in dataclasses.fields(gan.Recipe)} - {"kernels"}
+        given = {name: value for name, value in vars(args).items() if name in recipe_fields}
+        return kernels.report(gan, args.kernels, args.preset, given, args.device)
     from pygan import doctor
 
     return doctor.run(as_json=args.json)

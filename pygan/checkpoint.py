@@ -187,6 +187,7 @@ def restore(found: Found, state: State) -> None:
     for name, net in state.networks().items():
         copy_into(net.state_dict(), read(found.folder / f"{name}.safetensors"), found.folder / f"{name}.safetensors")
     copy_into(state.rest(), read(found.folder / f"{_REST}.safetensors"), found.folder / f"{_REST}.safetensors")
+    state.refresh_()
     state.images_seen, state.steps = found.facts["images_seen"], found.facts["steps"]
 
 

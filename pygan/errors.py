@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 _said: set[str] = set()
+_quiet = False
 
 
 class UserError(Exception):
@@ -29,6 +32,17 @@ def say(line: str) -> None:
 
 def say_once(line: str) -> None:
     """Like `say`, but each line only once in the life of the process (slow paths, missing parts)."""
-    if line not in _said:
+    if line not in _said and not _quiet:
         _said.add(line)
         say(line)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, `say_once` is silent: for a computation that is not the user's."""
+    global _quiet
+    before, _quiet = _quiet, True
+    try:
+        yield
+    finally:
+        _quiet = before

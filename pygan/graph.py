@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pygan import streams
 from pygan.state import State
 
 Step = Callable[[Any], dict[str, Tensor]]
@@ -22,32 +23,40 @@ class GraphedStep:
     """`step(batch)` recorded once and replayed from then on.
 
     step: changes only tensors of `state`, in place, and reads only them and its batch; it never waits for the GPU.
-    batch: an example, a named tuple of CUDA tensors; every later batch has its shapes. Numbers that change during
-    training (the learning rate) must be tensors. The returned logs are overwritten by the next call.
+    batch: an example, a named tuple of tensors (the pictures, or the address of pictures that the step gathers itself);
+    every later batch has its shapes. Numbers that change during training (the learning rate) must be tensors. The
+    returned logs are overwritten by the next call.
+
+    The graph is wide where the step is (`streams`): gradients of small layers' weights and the optimizer run beside the
+    backward pass, the two networks of a pair beside each other.
     """
 
     def __init__(self, step: Step, state: State, batch: Any) -> None:
-        self._batch = type(batch)(*(tensor.clone(memory_format=torch.preserve_format) for tensor in batch))
+        self._batch = type(batch)(*(torch.empty_like(tensor, device=state.device) for tensor in batch))
+        self._load(batch)
         live = state.tensors()
         before = {name: tensor.detach().clone() for name, tensor in live.items()}
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
-                step(self._batch)
-            for opt in state.opts.values():
-                opt.zero_grad(set_to_none=True)  # so that gradients live in the graph's own memory
+            with streams.overlapping():
+                for _ in range(_WARM_UP):
+                    step(self._batch)
             with torch.no_grad():
                 for name, tensor in live.items():
                     tensor.copy_(before[name])
+            state.refresh_()
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # "thread_local": a feed may allocate on the GPU from its own threads meanwhile, which is none of our business.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with streams.overlapping(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logs = step(self._batch)
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:
-        for static, tensor in zip(self._batch, batch, strict=True):
-            static.copy_(tensor, non_blocking=True)
+        self._load(batch)
         self._graph.replay()
         return self._logs
+
+    def _load(self, batch: Any) -> None:
+        for static, tensor in zip(self._batch, batch, strict=True):
+            static.copy_(tensor, non_blocking=True)

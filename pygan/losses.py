@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pygan.ops import gan_loss, l1_loss
+from pygan.ops import gan_loss, gan_term, l1_loss, l1_term, loss_sum
+from pygan.ops._autograd import gradients_for
 
-__all__ = ["gan_loss", "gradient_penalty", "l1_loss"]
+__all__ = ["gan_loss", "gan_term", "gradient_penalty", "l1_loss", "l1_term", "loss_sum"]
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, alpha: Tensor) -> Tensor:
@@ -25,6 +26,9 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         raise ValueError(f"alpha must have shape (real.size(0),) = [{real.shape[0]}], got {list(alpha.shape)}")
     weight = alpha.to(real.dtype).view(-1, *[1] * (real.dim() - 1))
     between = torch.lerp(fake.detach().to(real.dtype), real.detach(), weight).requires_grad_()
-    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    with gradients_for([between]):
+        logits = critic(between)
+        total = logits.sum(dtype=torch.promote_types(logits.dtype, torch.float32))
+        (gradient,) = torch.autograd.grad(total, between, create_graph=True)
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)  # (n,)
     return (norm - 1.0).square().mean()

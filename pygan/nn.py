@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import ops
+from pygan.ops.conv import Geometry, Path
+from pygan.ops.conv import path as conv_path
 
 # (eps, momentum) of BatchNorm, momentum being the weight of the new batch, as each library has them.
 BN_CONSTANTS = {"pytorch": (1e-5, 0.1), "keras": (1e-3, 0.01), "chainer": (2e-5, 0.1)}
@@ -53,6 +58,57 @@ def place_(net: nn.Module, device: torch.device | str) -> nn.Module:
     return net
 
 
+class Low:
+    """Working copies of a layer's weights in 16 bits, kept by its optimizer (`optim.Adam`).
+
+    weight, bias: leaves of autograd, views of one run of memory that the optimizer writes; bias None where there is
+    none. A copy of a layer has none of them: they would not follow its weights.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __deepcopy__(self, memo: dict) -> None:
+        return None
+
+
+_full_precision = False
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, every layer computes with its own weights, also where it has working copies."""
+    global _full_precision
+    before, _full_precision = _full_precision, True
+    try:
+        yield
+    finally:
+        _full_precision = before
+
+
+def is_full_precision() -> bool:
+    """True inside `full_precision()`."""
+    return _full_precision
+
+
+def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """The weight and bias to compute with: the working copies in training with mixed precision."""
+    low = getattr(layer, "low", None)
+    return (layer.weight, layer.bias) if low is None or _full_precision else (low.weight, low.bias)
+
+
+def is_convolution(layer: nn.Module) -> bool:
+    """Is it one of the convolutions of this file?"""
+    return isinstance(layer, _Convolution)
+
+
+def choose_kernels_(net: nn.Module, kernels: str) -> None:
+    """kernels: "auto", pygan's own where they fit, or "library", PyTorch's for every convolution."""
+    for module in net.modules():
+        if isinstance(module, _Convolution):
+            module.own_kernels = kernels == "auto"
+
+
 def _laid_as(weight: Tensor, x: Tensor) -> Tensor:
     """x in the memory order of the weight on a CPU; on a GPU as it is."""
     if x.is_cuda or weight.is_contiguous(memory_format=torch.channels_last):
@@ -64,11 +120,78 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-class Conv(nn.Conv2d):
+class _Convolution:
+    """What `Conv` and the transposed ones share: geometry, weights in the precision of the step, choice of a path."""
+
+    geometry: Geometry
+    own_kernels = True  # False: --kernels library
+
+    def out_shape(self, x_shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Shape of the output for that of the input, (n, c, h, w)."""
+        n, _, h, w = x_shape
+        kernel = self.weight.shape[2:]
+        c_out = self.weight.shape[1 if self.geometry.transposed else 0]
+        return n, c_out, *(self.geometry.out_size(size, k) for size, k in zip((h, w), kernel, strict=True))
+
+    def compute_dtype(self) -> torch.dtype:
+        """The type that the layer computes in and returns."""
+        return _weights(self)[0].dtype
+
+    def path(
+        self,
+        x_shape: Sequence[int],
+        dtype: torch.dtype | None = None,
+        device_type: str | None = None,
+    ) -> Path:
+        """How the layer is computed on an input of that shape; dtype and device_type are the weights' unless given."""
+        weight = _weights(self)[0]
+        return conv_path(
+            x_shape,
+            weight.shape,
+            self.geometry,
+            dtype=dtype or weight.dtype,
+            device_type=device_type or weight.device.type,
+            own=self.own_kernels,
+        )
+
+    def thin(self, x: Tensor, *, with_bias: bool = True, **epilogue: Any) -> Tensor | tuple[Tensor, Tensor]:
+        """The layer by pygan's kernel for few channels on one side; epilogue: as `ops.thin_conv` has it."""
+        weight, bias = _weights(self)
+        g = self.geometry
+        return ops.thin_conv(
+            x,
+            weight,
+            bias if with_bias else None,
+            stride=g.stride,
+            padding=g.padding,
+            pad_mode=g.pad_mode,
+            transposed=g.transposed,
+            **epilogue,
+        )
+
+    def forward(self, x: Tensor, *, with_bias: bool = True, padded: bool = False) -> Tensor:
+        """(n, c_in, h, w) -> (n, c_out, h', w'), channels_last. padded: x has its reflected border already."""
+        if not padded and self.path(x.shape).name == "thin":
+            return self.thin(x, with_bias=with_bias)
+        weight, bias = _weights(self)
+        if self.geometry.pad_mode == "reflect" and not padded:
+            x = F.pad(x, (self.geometry.padding,) * 4, mode="reflect")
+        x = _laid_as(weight, x.to(weight.dtype))
+        return _channels_last(ops.convolution(x, weight, bias if with_bias else None, self.geometry))
+
+    def image(self, x: Tensor, *, tanh: bool, dtype: torch.dtype) -> Tensor:
+        """The layer as the last one of a generator: its image, through tanh if asked for, in `dtype`."""
+        if self.path(x.shape).name == "thin":
+            return self.thin(x, act="tanh" if tanh else "none", out_dtype=dtype)
+        image = self(x).to(dtype)  # the last step in full precision also where the convolutions are not
+        return torch.tanh(image) if tanh else image
+
+
+class Conv(_Convolution, nn.Conv2d):
     """Convolution (n, c_in, h, w) -> (n, c_out, h', w') whose bias can be left out of the sum.
 
     pad: "symmetric", or "right_bottom" = one row and one column of zeros after the last (stride 2, 3x3, as TensorFlow
-    pads even sizes).
+    pads even sizes). pad_mode: "zeros", or "reflect" = the picture mirrored at its edge.
     """
 
     def __init__(
@@ -81,44 +204,65 @@ class Conv(nn.Conv2d):
         padding: int = 0,
         bias: bool = True,
         pad: str = "symmetric",
+        pad_mode: str = "zeros",
     ) -> None:
         if pad not in ("symmetric", "right_bottom"):
             raise ValueError(f'pad must be "symmetric" or "right_bottom", got {pad!r}')
+        if pad_mode not in ("zeros", "reflect"):
+            raise ValueError(f'pad_mode must be "zeros" or "reflect", got {pad_mode!r}')
         self.right_bottom = pad == "right_bottom"
-        super().__init__(c_in, c_out, kernel, stride, 0 if self.right_bottom else padding, bias=bias)
+        padding = 0 if self.right_bottom else padding
+        super().__init__(c_in, c_out, kernel, stride, padding, bias=bias)
+        self.geometry = Geometry(stride, padding, pad_mode)
 
-    def forward(self, x: Tensor, *, with_bias: bool = True) -> Tensor:
-        if self.right_bottom:
-            x = F.pad(x, (0, 1, 0, 1))
-        x = _laid_as(self.weight, x)
-        return _channels_last(F.conv2d(x, self.weight, self.bias if with_bias else None, self.stride, self.padding))
+    def out_shape(self, x_shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Shape of the output for that of the input, (n, c, h, w)."""
+        n, c, h, w = x_shape
+        return super().out_shape((n, c, h + self.right_bottom, w + self.right_bottom))
+
+    def forward(self, x: Tensor, *, with_bias: bool = True, padded: bool = False) -> Tensor:
+        """(n, c_in, h, w) -> (n, c_out, h', w'), channels_last. padded: x has its reflected border already."""
+        return super().forward(F.pad(x, (0, 1, 0, 1)) if self.right_bottom else x, with_bias=with_bias, padded=padded)
 
 
-class Deconv(nn.ConvTranspose2d):
+class _Transposed(_Convolution, nn.ConvTranspose2d):
+    def __init__(self, c_in: int, c_out: int, kernel: int, geometry: Geometry, bias: bool) -> None:
+        g = geometry
+        super().__init__(c_in, c_out, kernel, g.stride, g.padding, g.output_padding, bias=bias)
+        self.geometry = geometry
+
+
+class Deconv(_Transposed):
     """Transposed convolution 4x4, stride 2, padding 1: (n, c_in, h, w) -> (n, c_out, 2h, 2w)."""
 
     def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
-        super().__init__(c_in, c_out, kernel_size=4, stride=2, padding=1, bias=bias)
-
-    def forward(self, x: Tensor, *, with_bias: bool = True) -> Tensor:
-        x = _laid_as(self.weight, x)
-        bias = self.bias if with_bias else None
-        return _channels_last(F.conv_transpose2d(x, self.weight, bias, stride=2, padding=1))
+        super().__init__(c_in, c_out, 4, Geometry(stride=2, padding=1, transposed=True), bias)
 
 
-class DeconvSame(nn.ConvTranspose2d):
+class Deconv3(_Transposed):
+    """Transposed convolution 3x3, stride 2, padding 1, output padding 1: (n, c_in, h, w) -> (n, c_out, 2h, 2w)."""
+
+    def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
+        super().__init__(c_in, c_out, 3, Geometry(stride=2, padding=1, transposed=True, output_padding=1), bias)
+
+
+class DeconvSame(_Transposed):
     """Transposed convolution 3x3, stride 2, "same" of TensorFlow: the last row and column of 2h+1, 2w+1 are dropped."""
 
     def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
-        super().__init__(c_in, c_out, kernel_size=3, stride=2, bias=bias)
+        super().__init__(c_in, c_out, 3, Geometry(stride=2, transposed=True), bias)
 
-    def forward(self, x: Tensor, *, with_bias: bool = True) -> Tensor:
-        x = _laid_as(self.weight, x)
-        bias = self.bias if with_bias else None
-        return _channels_last(F.conv_transpose2d(x, self.weight, bias, stride=2)[..., :-1, :-1])
+    def out_shape(self, x_shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Shape of the output for that of the input, (n, c, h, w)."""
+        n, c, h, w = super().out_shape(x_shape)
+        return n, c, h - 1, w - 1
+
+    def forward(self, x: Tensor, *, with_bias: bool = True, padded: bool = False) -> Tensor:
+        """(n, c_in, h, w) -> (n, c_out, 2h, 2w), channels_last."""
+        return _channels_last(super().forward(x, with_bias=with_bias, padded=padded)[..., :-1, :-1])
 
 
-class UpsampleConv(nn.Conv2d):
+class UpsampleConv(_Convolution, nn.Conv2d):
     """Nearest x2 of x beside a skip, then convolution 3x3, padding 1: -> (n, c_out, 2h, 2w).
 
     c_in counts the channels of x and of the skip (n, c, 2h, 2w), x first. Without a skip the two steps are one
@@ -127,13 +271,39 @@ class UpsampleConv(nn.Conv2d):
 
     def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
         super().__init__(c_in, c_out, kernel_size=3, padding=1, bias=bias)
+        self.geometry = Geometry(padding=1)
+
+    def out_shape(self, x_shape: Sequence[int]) -> tuple[int, int, int, int]:
+        """Shape of the output for that of the input, (n, c, h, w)."""
+        n, c, h, w = x_shape
+        return super().out_shape((n, c, 2 * h, 2 * w))
+
+    def path(
+        self,
+        x_shape: Sequence[int],
+        dtype: torch.dtype | None = None,
+        device_type: str | None = None,
+    ) -> Path:
+        """How the layer is computed."""
+        return Path("library", "nearest x2 and 3x3 as one merged transposed convolution, or beside a skip")
 
     def forward(self, x: Tensor, skip: Tensor | None = None, *, with_bias: bool = True) -> Tensor:
-        bias = self.bias if with_bias else None
+        """(n, c_in, h, w) -> (n, c_out, 2h, 2w), channels_last."""
+        weight, bias = _weights(self)
+        bias = bias if with_bias else None
+        x = x.to(weight.dtype)
         if skip is None:
-            return ops.upsample_conv3x3(x, self.weight, bias)
-        both = _laid_as(self.weight, ops.upsample_concat(x, skip))
-        return _channels_last(F.conv2d(both, self.weight, bias, padding=1))
+            return ops.upsample_conv3x3(x, weight, bias)
+        both = _laid_as(weight, ops.upsample_concat(x, skip.to(weight.dtype)))
+        return _channels_last(ops.convolution(both, weight, bias, self.geometry))
+
+
+class Linear(nn.Linear):
+    """(..., features_in) -> (..., features_out), in the precision of the step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = _weights(self)
+        return F.linear(x.to(weight.dtype), weight, bias)
 
 
 class NormAct(nn.Module):
@@ -173,40 +343,58 @@ class NormAct(nn.Module):
         mode: Mode = TRAIN,
         *,
         lost_bias: Tensor | None = None,
+        residual: Tensor | None = None,
+        pad: int = 0,
         out: Tensor | None = None,
         skip_out: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """y, or (y, s) when the block has a `skip_act`.
 
         lost_bias: (c,), what x would have had added to it had the norm not taken it away again; the running mean
-        follows the mean with it. out, skip_out: channel slices of a concat buffer to store y and s into.
+        follows the mean with it. residual: like x, added to z. pad: y is stored with a reflected border of that many
+        pixels. out, skip_out: channel slices of a concat buffer to store y and s into.
         """
-        use_running = self.norm == "batch" and mode.statistics == "running"
-        update = self.norm == "batch" and mode.statistics == "update"
+        extra = {"residual": residual, "pad": pad} if residual is not None or pad else {}
         result = ops.norm_act(
             x.contiguous(memory_format=torch.channels_last),
             self.weight,
             self.bias,
-            norm=self.norm,
-            groups=mode.groups if self.norm == "batch" and not use_running else 1,
-            eps=self.eps,
-            act=self.act,
-            slope=self.slope,
-            dropout_p=0.0 if mode.rng is None else self.dropout_p,
-            rng=mode.rng,
-            rng_stream=self.rng_stream,
-            running_mean=self.running_mean if update or use_running else None,
-            running_var=self.running_var if update or use_running else None,
-            momentum=self.momentum,
-            use_running=use_running,
+            **self.arguments(mode),
+            **extra,
             out=out,
             skip_act=self.skip_act,
             skip_out=skip_out,
         )
-        if update and lost_bias is not None:
+        self.follow_bias_(mode, lost_bias)
+        return result
+
+    def arguments(self, mode: Mode) -> dict[str, Any]:
+        """Everything that `ops.norm_act` and the fused convolutions need to know of the norm."""
+        use_running = self.norm == "batch" and mode.statistics == "running"
+        moves = self._updates(mode) or use_running
+        return {
+            "norm": self.norm,
+            "groups": mode.groups if self.norm == "batch" and not use_running else 1,
+            "eps": self.eps,
+            "act": self.act,
+            "slope": self.slope,
+            "dropout_p": 0.0 if mode.rng is None else self.dropout_p,
+            "rng": mode.rng,
+            "rng_stream": self.rng_stream,
+            "running_mean": self.running_mean if moves else None,
+            "running_var": self.running_var if moves else None,
+            "momentum": self.momentum,
+            "use_running": use_running,
+        }
+
+    def follow_bias_(self, mode: Mode, lost_bias: Tensor | None) -> None:
+        """The running mean follows the mean that the inputs would have had with their bias."""
+        if self._updates(mode) and lost_bias is not None:
             kept = (1.0 - self.momentum) ** mode.groups  # of the old running mean, after one update per group
             self.running_mean.add_(lost_bias.detach(), alpha=1.0 - kept)
-        return result
+
+    def _updates(self, mode: Mode) -> bool:
+        return self.norm == "batch" and mode.statistics == "update"
 
 
 class ConvNormAct(nn.Module):
@@ -222,18 +410,50 @@ class ConvNormAct(nn.Module):
         self.conv = conv
         self.norm_act = norm_act
 
-    def convolve(self, *inputs: Tensor | None, mode: Mode = TRAIN) -> Tensor:
-        """The convolution alone, with its bias where that can be seen."""
-        return self.conv(*inputs, with_bias=self._lost_bias(mode) is None)
-
-    def activate(
-        self, z: Tensor, mode: Mode = TRAIN, *, out: Tensor | None = None, skip_out: Tensor | None = None
+    def forward(
+        self,
+        x: Tensor,
+        mode: Mode = TRAIN,
+        *,
+        skip: Tensor | None = None,
+        padded: bool = False,
+        residual: Tensor | None = None,
+        pad: int = 0,
+        out: Tensor | None = None,
+        skip_out: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The `NormAct` on what `convolve` returned."""
-        return self.norm_act(z, mode, lost_bias=self._lost_bias(mode), out=out, skip_out=skip_out)
+        """y, or (y, s) when the norm has a `skip_act`; skip and padded: of the convolution, the rest of `NormAct`."""
+        norm_act, lost_bias = self.norm_act, self._lost_bias(mode)
+        whole = residual is None and pad == 0
+        path = self.path(x.shape)
+        if path.name == "thin" and norm_act.norm == "none" and whole:
+            return self.conv.thin(
+                x, act=norm_act.act, slope=norm_act.slope, skip_act=norm_act.skip_act, out=out, skip_out=skip_out
+            )
+        if path.name == "small" and whole:
+            weight, bias = _weights(self.conv)
+            result = ops.small_conv(
+                x,
+                weight,
+                norm_act.weight,
+                norm_act.bias,
+                bias=bias if lost_bias is None else None,
+                transposed=self.conv.geometry.transposed,
+                **norm_act.arguments(mode),
+                out=out,
+                skip_act=norm_act.skip_act,
+                skip_out=skip_out,
+            )
+            norm_act.follow_bias_(mode, lost_bias)
+            return result
+        inputs = (x,) if skip is None else (x, skip)
+        options = {"padded": True} if padded else {}
+        z = self.conv(*inputs, with_bias=lost_bias is None, **options)
+        return norm_act(z, mode, lost_bias=lost_bias, residual=residual, pad=pad, out=out, skip_out=skip_out)
 
-    def forward(self, x: Tensor, mode: Mode = TRAIN) -> Tensor:
-        return self.activate(self.convolve(x, mode=mode), mode)
+    def path(self, x_shape: Sequence[int], dtype: torch.dtype | None = None, device_type: str | None = None) -> Path:
+        """How the convolution is computed on an input of that shape; see `_Convolution.path`."""
+        return self.conv.path(x_shape, dtype, device_type)
 
     def _lost_bias(self, mode: Mode) -> Tensor | None:
         norm = self.norm_act.norm

@@ -1,87 +1,285 @@
 """The moves that every GAN makes: one Adam step of one net, the end of a step, averaged weights, learning rates.
 
-Nothing in here waits for the GPU or moves a tensor to another address, so a CUDA graph can hold all of it.
+Mixed precision is done once, here: a net's weights lie in one run of memory in float32, their working copies in another
+in 16 bits; convolutions read the copies and hand back 16-bit gradients, and the optimizer's one pass writes weights,
+moments, copies and the average. Nothing is cast inside a step. Nothing in here waits for the GPU or moves a tensor to
+another address, so a CUDA graph can hold all of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from pygan import nn as blocks
+from pygan import streams
+from pygan.device import precision
+from pygan.ops._autograd import gradients_for
+from pygan.ops._beside import check_taken, forget_uses
+from pygan.ops.adam import adam_, find_inf_, loss_scale_update_
+from pygan.ops.loss_sum import unit_seed
 from pygan.recipe import BaseRecipe
 from pygan.state import State
 
+_ALIGN = 16  # values: every tensor begins at a multiple of it, so that 16 bytes can be read at once in any type
+_BUCKET = 1 << 22  # values whose gradients are waited for before the optimizer takes them on beside the backward pass
 
-def adam(net: nn.Module, recipe: BaseRecipe, lr: float | None = None) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015, eps 1e-8) over the parameters of `net` with the recipe's numbers.
 
-    One fused pass over all parameters on CUDA and on the CPU (there 1.1 to 2.3 times as fast as the loop over
-    tensors). On CUDA the learning rate and the step count are tensors on the device: a captured graph sees them change.
+@dataclass(frozen=True)
+class _Slot:
+    """A parameter's place in the flat tensors."""
+
+    name: str
+    param: nn.Parameter
+    low: Tensor | None  # its working copy
+    offset: int
+
+    @property
+    def leaf(self) -> Tensor:
+        """What the net computes with, and autograd gives a gradient to."""
+        return self.param if self.low is None or blocks.is_full_precision() else self.low
+
+    def view(self, flat: Tensor) -> Tensor:
+        """This parameter's part of a flat tensor, in its shape and memory order."""
+        return flat.as_strided(self.param.shape, self.param.stride(), self.offset)
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015) of one net, whose parameters lie side by side in one tensor from then on.
+
+    low: torch.bfloat16 or torch.float16 for working copies of the weights of convolutions and linear layers, None for
+    none. average: a copy of the net that follows it by `ema_weight` at each step. The learning rate, the betas and the
+    number of steps are tensors on the device. Parameters that get no gradient (a bias that a norm hides) stay as they
+    are.
     """
-    params = [param for param in net.parameters() if param.requires_grad]
-    device = params[0].device
-    rate = recipe.lr if lr is None else lr
-    on_cuda = device.type == "cuda"
-    return torch.optim.Adam(
-        params,
-        lr=torch.tensor(rate, dtype=torch.float32, device=device) if on_cuda else rate,
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        low: torch.dtype | None = None,
+        average: nn.Module | None = None,
+        ema_weight: float = 0.0,
+    ) -> None:
+        params = {name: param for name, param in net.named_parameters() if param.requires_grad}
+        first = next(iter(params.values()))
+        offsets, total = [], 0
+        for param in params.values():
+            offsets.append(total)
+            total += -(-param.numel() // _ALIGN) * _ALIGN
+        self._lr, self._eps, self._weight_decay, self._ema_weight = lr, eps, weight_decay, ema_weight
+        self._param = _flatten(params.values(), offsets, total)
+        self._exp_avg, self._exp_avg_sq = torch.zeros_like(self._param), torch.zeros_like(self._param)
+        self._ema = None if average is None else _flatten(average.parameters(), offsets, total)
+        self._low = None if low is None else self._param.to(low)
+        copies = _working_copies(net, params, offsets, self._low)
+        self._slots = [
+            _Slot(name, param, copies.get(name), offset)
+            for (name, param), offset in zip(params.items(), offsets, strict=True)
+        ]
+        exact = torch.float64 if first.dtype == torch.float64 else torch.float32
+        self._hyper = torch.tensor([lr, *betas], dtype=exact, device=first.device)
+        self._step = torch.zeros((), dtype=torch.int64, device=first.device)
+        self.found_inf = torch.zeros((), dtype=torch.float32, device=first.device)
+        self._arrived: list[_Slot] | None = None  # gradients that are waiting; None: nobody collects them
+        for slot in self._slots:
+            for leaf in (slot.param, slot.low):
+                if leaf is not None:
+                    leaf.register_post_accumulate_grad_hook(lambda leaf, slot=slot: self._arrive(slot))
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return self._lr
+
+    def set_lr_(self, lr: float) -> None:
+        """Set the learning rate, in the tensor that is already there."""
+        if lr != self._lr:
+            self._lr = lr
+            self._hyper[0].fill_(lr)
+
+    def leaves(self) -> list[Tensor]:
+        """What gradients are computed for."""
+        return [slot.leaf for slot in self._slots]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds, live: the moments by the names of the parameters, and the number of steps."""
+        moments = {"exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
+        named = {f"{slot.name}.{key}": slot.view(flat) for slot in self._slots for key, flat in moments.items()}
+        return named | {"step": self._step}
+
+    @torch.no_grad()
+    def refresh_(self) -> None:
+        """The weights were written by someone else: round them into the working copies again."""
+        if self._low is not None:
+            self._low.copy_(self._param)
+
+    def update(self, loss: Tensor, scale: Tensor | None) -> None:
+        """One step down the 0-d `loss`. scale: of the loss, float32 on the device; the gradients are divided by it.
+
+        Where work overlaps (`streams`), weights move beside the backward pass as soon as their gradients are there;
+        with a loss scale only when all are known to be finite.
+        """
+        leaves = self.leaves()
+        self._arrived = [] if scale is None and streams.overlaps(loss) else None
+        with gradients_for(leaves):
+            loss.backward(gradient=_seed(loss, scale), inputs=leaves)
+        forget_uses()
+        if self._arrived is not None:
+            self._apply_beside(self._arrived)
+            self._arrived = None
+        streams.join(loss.device)
+        late = [slot for slot in self._slots if slot.leaf.grad is not None]
+        if late and scale is not None:
+            find_inf_([slot.leaf.grad for slot in late], self.found_inf)
+        if late:
+            self._apply(late, scale)
+        with torch.no_grad():
+            self._step.add_(1 if scale is None else (self.found_inf == 0).to(torch.int64))
+
+    def _arrive(self, slot: _Slot) -> None:
+        """A gradient is complete."""
+        check_taken(slot.leaf)
+        if self._arrived is None:
+            return
+        self._arrived.append(slot)
+        if sum(slot.param.numel() for slot in self._arrived) >= _BUCKET:
+            self._apply_beside(self._arrived)
+            self._arrived = []
+
+    def _apply_beside(self, slots: Sequence[_Slot]) -> None:
+        if slots:
+            with streams.beside(*(slot.leaf.grad for slot in slots)):
+                self._apply(slots, None)
+
+    @torch.no_grad()
+    def _apply(self, slots: Sequence[_Slot], scale: Tensor | None) -> None:
+        adam_(
+            self._param,
+            self._exp_avg,
+            self._exp_avg_sq,
+            [slot.leaf.grad for slot in slots],
+            [slot.offset for slot in slots],
+            hyper=self._hyper,
+            step=self._step,
+            eps=self._eps,
+            weight_decay=self._weight_decay,
+            low=self._low,
+            ema=self._ema,
+            ema_weight=self._ema_weight,
+            scale=scale,
+            found_inf=None if scale is None else self.found_inf,
+        )
+        for slot in slots:
+            slot.leaf.grad = None
+
+
+def _flatten(params: Iterator[nn.Parameter], offsets: Sequence[int], total: int) -> Tensor:
+    """One tensor that holds all parameters, each a view of it from now on, in its own memory order."""
+    params = list(params)
+    flat = params[0].new_zeros(total)
+    for param, offset in zip(params, offsets, strict=True):
+        data = param.data
+        dense = data.is_contiguous() or (data.dim() == 4 and data.is_contiguous(memory_format=torch.channels_last))
+        data = data if dense else data.contiguous()
+        view = flat.as_strided(data.shape, data.stride(), offset)
+        view.copy_(data)
+        param.data = view
+    return flat
+
+
+def _working_copies(
+    net: nn.Module, params: dict[str, nn.Parameter], offsets: Sequence[int], flat: Tensor | None
+) -> dict[str, Tensor]:
+    """Give the layers of `net` their working copies, views of `flat`; by the name of the parameter."""
+    where, copies = dict(zip(params, offsets, strict=True)), {}
+    for path, layer in net.named_modules():
+        if flat is None or not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            continue
+        for key in ("weight", "bias"):
+            name = f"{path}.{key}" if path else key
+            if name in where:
+                view = flat.as_strided(params[name].shape, params[name].stride(), where[name])
+                # .data: a version counter of its own, or autograd would take an update of one weight for one of all
+                copies[name] = view.data.requires_grad_()
+        prefix = f"{path}." if path else ""
+        if f"{prefix}weight" in copies:
+            layer.low = blocks.Low(copies[f"{prefix}weight"], copies.get(f"{prefix}bias"))
+    return copies
+
+
+def _seed(loss: Tensor, scale: Tensor | None) -> Tensor | None:
+    """The gradient of the loss itself: 1 as a tensor that losses know, so that they need not multiply by it."""
+    if scale is not None:
+        return scale.to(loss.dtype)
+    return unit_seed(loss.device) if loss.dtype == torch.float32 else None
+
+
+def adam(net: nn.Module, recipe: BaseRecipe, *, lr: float | None = None, average: nn.Module | None = None) -> Adam:
+    """Adam over the parameters of `net` with the recipe's numbers, precision and, for `average`, half-life."""
+    dtype, _ = precision(recipe, next(net.parameters()).device)
+    return Adam(
+        net,
+        lr=recipe.lr if lr is None else lr,
         betas=(recipe.beta1, recipe.beta2),
         weight_decay=recipe.weight_decay,
-        fused=True,
-        capturable=on_cuda,
+        low=None if dtype == torch.float32 else dtype,
+        average=average,
+        ema_weight=_ema_weight(recipe),
     )
 
 
-def update(state: State, name: str, loss: Tensor) -> None:
-    """One Adam step of net `name` ("G", "D") down the 0-d `loss`. No other net collects gradients.
+def loss_scale(recipe: BaseRecipe, device: torch.device) -> dict[str, Tensor]:
+    """The buffers of a state that scale its losses: of fp16 training, else none."""
+    if precision(recipe, device)[0] != torch.float16:
+        return {}
+    return {
+        "loss_scale": torch.tensor(2.0**16, dtype=torch.float32, device=device),
+        "loss_scale_growth": torch.zeros((), dtype=torch.int32, device=device),
+    }
 
-    With a loss scaler the gradients are those of scale * loss; the fused Adam divides them again, and leaves the net
-    as it is if one of them is not finite. The scale itself moves in `end_step_`.
+
+def update(state: State, name: str, loss: Tensor) -> None:
+    """One Adam step of net `name` ("G", "D") down the 0-d `loss`; its average follows. No other net gets gradients.
+
+    With a loss scale the net is left as it is if a gradient is not finite. The scale itself moves in `end_step_`.
     """
-    opt = state.opts[name]
-    params = [param for group in opt.param_groups for param in group["params"]]
-    opt.zero_grad(set_to_none=True)
-    if state.scaler is None:
-        loss.backward(inputs=params)
-        opt.step()
-    else:
-        state.scaler.scale(loss).backward(inputs=params)
-        state.scaler.step(opt)
-    torch.clear_autocast_cache()  # it may hold low-precision copies of the weights as they were
+    state.opts[name].update(loss, state.buffers.get("loss_scale"))
 
 
 @torch.no_grad()
 def end_step_(state: State, recipe: BaseRecipe) -> None:
-    """After all updates of a step: the next random numbers, the next loss scale, the averaged weights."""
+    """After all updates of a step: the next random numbers, the next loss scale, the averages' running statistics."""
+    streams.finish(state.device)
     state.rng[1].add_(1)
-    if state.scaler is not None:
-        state.scaler.update()
+    if "loss_scale" in state.buffers:
+        found = torch.stack([opt.found_inf for opt in state.opts.values()]).amax()
+        loss_scale_update_(state.loss_scale, state.loss_scale_growth, found)
+        torch._foreach_zero_([opt.found_inf for opt in state.opts.values()])
     for name, average in state.ema.items():
-        ema_(average, state.nets[name], half_life_images=recipe.ema_half_life_images, batch=recipe.batch)
+        average_buffers_(average, state.nets[name], _ema_weight(recipe))
+
+
+def _ema_weight(recipe: BaseRecipe) -> float:
+    """How far an average moves in a step: after `ema_half_life_images` images half of the old is left."""
+    return 1.0 - 0.5 ** (recipe.batch / recipe.ema_half_life_images) if recipe.ema_half_life_images else 0.0
 
 
 @torch.no_grad()
-def ema_(average: nn.Module, net: nn.Module, *, half_life_images: float, batch: int) -> None:
-    """Move every parameter of `average` towards `net`: after `half_life_images` images half of the old is left.
-
-    batch: images that this step has seen. Buffers (running statistics) are averaged alike; integers are copied.
-    """
-    weight = 1.0 - 0.5 ** (batch / half_life_images)
-    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), weight)
+def average_buffers_(average: nn.Module, net: nn.Module, weight: float) -> None:
+    """Move the buffers (running statistics) of `average` by `weight` towards those of `net`; integers are copied."""
     for old, new in zip(average.buffers(), net.buffers(), strict=True):
         if old.is_floating_point():
             old.lerp_(new, weight)
         else:
             old.copy_(new)
-
-
-def set_lr_(opt: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of all groups; on CUDA into the tensor that is already there."""
-    for group in opt.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
 
 
 def lr_factor(schedule: str, epoch: int, epochs: int, decay_epochs: int) -> float:

@@ -60,6 +60,12 @@ class BaseRecipe:
 
     feed: str = option("auto", "where batches come from", choices=("auto", "resident", "dali", "pillow"), session=True)
     graph: str = option("auto", "the whole step as one CUDA graph", choices=("auto", "off"), session=True)
+    kernels: str = option(
+        "auto",
+        "convolutions by pygan's kernels where they fit (auto), or all by the library",
+        choices=("auto", "library"),
+        session=True,
+    )
     tensorboard: bool = option(True, "write TensorBoard events", session=True)
     max_minutes: float = option(0.0, "stop, saved, after this time; 0: no limit", unit="minutes", session=True)
     log_every_images: int = option(0, "a metrics row this often; 0: every 2 seconds", unit="images", session=True)
@@ -104,10 +110,15 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_flags(parser: argparse.ArgumentParser, recipe_type: type[BaseRecipe]) -> None:
-    """One flag per field. A flag that is not given does not appear in the namespace, so a preset can fill it."""
+def add_flags(parser: argparse.ArgumentParser, recipe_type: type[BaseRecipe], without: Sequence[str] = ()) -> None:
+    """One flag per field, but those named in `without`.
+
+    A flag that is not given does not appear in the namespace, so a preset can fill it.
+    """
     types = get_type_hints(recipe_type)
     for field in fields(recipe_type):
+        if field.name in without:
+            continue
         text = field.metadata["help"] + _default_text(field)
         common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
         if types[field.name] is bool:

@@ -24,6 +24,7 @@ from pygan import checkpoint, device, heldout, log, optim, pictures, resume
 from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
 from pygan.graph import GraphedStep, Step
+from pygan.nn import full_precision
 from pygan.recipe import BaseRecipe
 from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, read_metrics, write_atomic
 from pygan.state import State
@@ -167,10 +168,10 @@ def _loop(run: _Run, world: int, session: Session, came: list[str]) -> int:
     recipe, state, total = run.recipe, run.state, _total_images(run.recipe, run.feed)
     per_step, began, step = recipe.batch * world, time.monotonic(), None
     last_row = began
-    rates = {name: float(opt.param_groups[0]["lr"]) for name, opt in state.opts.items()}
+    rates = {name: opt.lr for name, opt in state.opts.items()}
     while state.images_seen < total:
         try:
-            batch = run.feed.get(state.images_seen)
+            batch = run.feed.address(state.images_seen)
         except UserError:  # a picture vanished or was changed: keep what has been learned
             if not int(state.watch[1]):  # never a state that has diverged
                 _write(run, _save, finished=False, judge=False)
@@ -178,7 +179,7 @@ def _loop(run: _Run, world: int, session: Session, came: list[str]) -> int:
         epoch = state.images_seen // run.feed.n_items + 1
         factor = optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
         for opt_name, opt in state.opts.items():
-            optim.set_lr_(opt, rates[opt_name] * factor)
+            opt.set_lr_(rates[opt_name] * factor)
         step = step or _make_step(run, batch)
         logs = step(batch)
         before = state.images_seen
@@ -235,14 +236,10 @@ def _make_step(run: _Run, batch: Any) -> Step:
 
 
 def _plain_step(run: _Run) -> Step:
-    """The GAN's step in the run's precision, watched."""
-    where = run.state.device.type
-    # Inside a graph the cache of cast weights would outlive the capture, so it is off wherever graphs are.
-    options = {"dtype": run.dtype, "enabled": run.dtype != torch.float32, "cache_enabled": where == "cpu"}
+    """The GAN's step on the batch of an address, watched."""
 
-    def step(batch: Any) -> dict[str, Tensor]:
-        with torch.autocast(where, **options):
-            logs = run.gan.step(run.state, run.recipe, batch)
+    def step(address: Any) -> dict[str, Tensor]:
+        logs = run.gan.step(run.state, run.recipe, run.feed.batch(address))
         _watch(run.state.watch, logs)
         return logs
 
@@ -328,9 +325,10 @@ def _sample(run: _Run) -> None:
 
 
 def _predict(run: _Run, batch: Any) -> Tensor:
-    """The generator's images (those of its average if it keeps one) of a held-out batch, without autocast."""
+    """The generator's images (those of its average if it keeps one) of a held-out batch, in full precision."""
     averaged = run.state.ema_G
-    return run.gan.sample(run.state.G if averaged is None else averaged, run.recipe, batch.A)
+    with full_precision():
+        return run.gan.sample(run.state.G if averaged is None else averaged, run.recipe, batch.A)
 
 
 def _scores(run: _Run, most: int) -> heldout.Scores:

@@ -10,6 +10,7 @@ from torch import nn
 
 from pygan import checkpoint
 from pygan.errors import UserError
+from pygan.optim import Adam, update
 from pygan.state import State
 
 
@@ -17,18 +18,14 @@ def make_state(seed=0):
     torch.manual_seed(seed)
     G = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
     D = nn.Linear(4, 1)
-    opts = {name: torch.optim.Adam(net.parameters(), fused=True) for name, net in (("G", G), ("D", D))}
+    opts = {name: Adam(net, lr=1e-3, betas=(0.9, 0.999)) for name, net in (("G", G), ("D", D))}
     return State(nets={"G": G, "D": D}, opts=opts, buffers={"rng": torch.tensor([seed, 0])})
 
 
 def train(state, images=4):
     x = torch.rand(2, 3, 8, 8)
-    state.G(x).square().mean().backward()
-    state.opt_G.step()
-    state.D(torch.rand(2, 4)).mean().backward()
-    state.opt_D.step()
-    for opt in state.opts.values():
-        opt.zero_grad()
+    update(state, "G", state.G(x).square().mean())
+    update(state, "D", state.D(torch.rand(2, 4)).mean())
     state.rng[1] += 1
     state.images_seen += images
     state.steps += 1

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from pygan.data.sources import PairSource
 from pygan.data.stream import Draw, Stream
 from pygan.data.transforms import cut_hole_
 from pygan.errors import UserError, say
+from pygan.ops.crop_flip import crop_flip
 
 _SAY_EVERY_S = 5.0
 
@@ -52,6 +53,17 @@ class Feed(ABC):
     def get(self, images_seen: int) -> Batch:
         """The batch of this process when all processes together have seen `images_seen` images. Any order."""
 
+    def address(self, images_seen: int) -> Any:
+        """What `batch` makes that batch of: a named tuple of tensors of the same shapes for every batch.
+
+        A CUDA graph of a step takes the address and gathers the pictures itself where the feed can (resident).
+        """
+        return self.get(images_seen)
+
+    def batch(self, address: Any) -> Batch:
+        """The batch of an address."""
+        return address
+
     @abstractmethod
     def describe(self) -> str:
         """One line for the user: which feed, of what, and where its pixels live."""
@@ -68,7 +80,10 @@ class Feed(ABC):
 
     def _finish(self, A: torch.Tensor, B: torch.Tensor) -> Batch:
         """From cropped and mirrored uint8 (n, h, w, c) of the source's A and B to the batch the network sees."""
-        A, B = normalise(A), normalise(B)
+        return self._arrange(normalise(A), normalise(B))
+
+    def _arrange(self, A: torch.Tensor, B: torch.Tensor) -> Batch:
+        """The batch that the network sees, from the source's A and B in [-1, 1]."""
         if self.source.mask_centre:
             cut_hole_(A)
         return Batch(B, A) if self.swap else Batch(A, B)
@@ -82,11 +97,17 @@ def normalise(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.to(torch.float32).mul_(1 / 127.5).sub_(1.0).permute(0, 3, 1, 2)
 
 
-class ResidentFeed(Feed):
-    """The whole set decoded once, as uint8 on the device; a batch is a gather.
+class Draws(NamedTuple):
+    """The address of a resident batch."""
 
-    Holds `resident_bytes(source)` of device memory. On a GPU `get` enqueues one small copy and a few kernels and does
-    not wait. Raises UserError for the first picture that cannot be decoded.
+    where: torch.Tensor  # int32 (n, 4): item, top, left, mirrored; in main memory, pinned for a GPU
+
+
+class ResidentFeed(Feed):
+    """The whole set decoded once, as uint8 on the device; a batch is a gather (`ops.crop_flip`).
+
+    Holds `resident_bytes(source)` of device memory. On a GPU `get` enqueues one small copy and one kernel and does not
+    wait. Raises UserError for the first picture that cannot be decoded.
     """
 
     kind = "resident"
@@ -96,34 +117,18 @@ class ResidentFeed(Feed):
         self._A, self._B = (pixels.to(self.device) for pixels in _decode_all(source))  # (items, load, load, c)
 
     def get(self, images_seen: int) -> Batch:
+        return self.batch(self.address(images_seen))
+
+    def address(self, images_seen: int) -> Draws:
         draw = self.stream.draw(images_seen)
-        cut = self._cut_each if self.device.type == "cpu" else self._gather
-        return self._finish(*cut(draw))
+        where = np.stack([draw.items, draw.top, draw.left, draw.flip], axis=1).astype(np.int32)
+        where = torch.from_numpy(where)  # (n, 4)
+        return Draws(where.pin_memory() if self.device.type == "cuda" else where)
 
-    def _cut_each(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sample by sample: on a CPU copying rows beats an index per pixel."""
-        crop = self.stream.crop_size
-        sides = []
-        for pixels in (self._A, self._B):
-            out = pixels.new_empty((len(draw.items), crop, crop, pixels.shape[3]))
-            for k, (item, top, left, flip) in enumerate(zip(*draw_lists(draw), strict=True)):
-                window = pixels[item, top : top + crop, left : left + crop]
-                out[k] = window.flip(1) if flip else window
-            sides.append(out)
-        return sides[0], sides[1]
-
-    def _gather(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-        """All samples at once: one index for the picture, one for its rows, one for its columns."""
-        crop = self.stream.crop_size
-        along = np.arange(crop)
-        rows = draw.top[:, None] + along  # (n, crop)
-        columns = draw.left[:, None] + np.where(draw.flip[:, None], crop - 1 - along, along)
-        where = torch.from_numpy(np.concatenate([draw.items[:, None], rows, columns], axis=1))  # (n, 1 + 2 crop)
-        if self.device.type == "cuda":
-            where = where.pin_memory()
-        where = where.to(self.device, non_blocking=True)
-        item, row, column = where[:, :1, None], where[:, 1 : 1 + crop, None], where[:, None, 1 + crop :]
-        return self._A[item, row, column], self._B[item, row, column]
+    def batch(self, address: Draws) -> Batch:
+        where = address.where.to(self.device, non_blocking=True)
+        A, B = crop_flip((self._A, self._B), (where, where), self.stream.crop_size)
+        return self._arrange(A, B)
 
     def describe(self) -> str:
         mib = (self._A.numel() + self._B.numel()) / 2**20

@@ -13,8 +13,16 @@ _HERE = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The GANs there are."""
-    return sorted(entry.name for entry in _HERE.iterdir() if (entry / "recipe.py").exists())
+    """The GANs that can be trained: folders whose __init__ exports `batches`, beside which the rest of a GAN stands."""
+    return sorted(entry.name for entry in _HERE.iterdir() if (entry / "recipe.py").exists() and _feeds(entry.name))
+
+
+def _feeds(name: str) -> bool:
+    """Does the folder export `batches`? Read without importing it (that would import torch)."""
+    body = ast.parse((_HERE / name / "__init__.py").read_text()).body
+    return any(
+        isinstance(node, ast.ImportFrom) and any(alias.name == "batches" for alias in node.names) for node in body
+    )
 
 
 def title(name: str) -> str:

@@ -2,8 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
+
+_wanted: frozenset[int] | None = None
+
+
+@contextlib.contextmanager
+def gradients_for(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Say whose gradients the backward passes inside are for, as `loss.backward(inputs=tensors)` does.
+
+    PyTorch's own layers know it; a custom function is only told what could have a gradient, and would compute those of
+    all weights of a discriminator that merely judges.
+    """
+    global _wanted
+    before, _wanted = _wanted, frozenset(t.data_ptr() for t in tensors)
+    try:
+        yield
+    finally:
+        _wanted = before
+
+
+def wants(leaf: Tensor) -> bool:
+    """Is the gradient of this leaf (a weight) asked for in the running backward pass?"""
+    return _wanted is None or leaf.data_ptr() in _wanted
 
 
 def may_overwrite(saved: Tensor) -> bool:

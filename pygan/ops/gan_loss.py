@@ -122,39 +122,49 @@ def gan_loss(
     Raises:
         ValueError: an argument does not fit the description above.
     """
+    n_real, k = check("gan_loss", logits, mode, side, n_real, k)
+    if choose("gan_loss", logits, impl, cpu_limit=_CPU_LIMIT) == "ref":
+        return gan_loss_ref(logits, mode=mode, side=side, n_real=n_real, weight=weight, margin=margin, k=k)
+    logits, unit = prepare(logits, n_real, weight)
+    loss, stats = _GanLoss.apply(logits, MODES.index(mode), SIDES.index(side), n_real, weight, margin, k, unit)
+    return GanLoss(loss, *stats.unbind())
+
+
+def check(
+    op: str, logits: Tensor, mode: str, side: str, n_real: int | None, k: Tensor | None
+) -> tuple[int, Tensor | None]:
+    """n_real and k as the kernels take them, or the ValueErrors of `gan_loss` in the name of `op`."""
     if mode not in MODES:
-        raise ValueError(f"gan_loss: mode must be one of {', '.join(MODES)}, got {mode!r}")
+        raise ValueError(f"{op}: mode must be one of {', '.join(MODES)}, got {mode!r}")
     if side not in SIDES:
-        raise ValueError(f"gan_loss: side must be 'D' or 'G', got {side!r}")
+        raise ValueError(f"{op}: side must be 'D' or 'G', got {side!r}")
     if not logits.is_floating_point() or logits.dim() == 0 or logits.numel() == 0:
         raise ValueError(
-            f"gan_loss: logits must be floats of shape (n, ...) with n > 0, got {logits.dtype} {list(logits.shape)}"
+            f"{op}: logits must be floats of shape (n, ...) with n > 0, got {logits.dtype} {list(logits.shape)}"
         )
     n = logits.shape[0]
     if side == "D" and n_real is None:
-        raise ValueError(f"gan_loss: side 'D' needs n_real, the number of real samples among the {n}")
+        raise ValueError(f"{op}: side 'D' needs n_real, the number of real samples among the {n}")
     n_real = n_real or 0
     if not 0 <= n_real <= (n if side == "D" else 0):
         expected = f"between 0 and the {n} samples of logits" if side == "D" else "0 for side 'G'"
-        raise ValueError(f"gan_loss: n_real must be {expected}, got {n_real}")
+        raise ValueError(f"{op}: n_real must be {expected}, got {n_real}")
     if (k is not None) != (mode == "began" and side == "D"):
-        raise ValueError(f"gan_loss: k belongs to mode 'began' of side 'D', got k={k} for {mode!r} of {side!r}")
+        raise ValueError(f"{op}: k belongs to mode 'began' of side 'D', got k={k} for {mode!r} of {side!r}")
     if k is not None and (k.numel() != 1 or k.dtype != torch.float32 or k.device != logits.device or k.requires_grad):
-        raise ValueError("gan_loss: k must be one float32 value on the device of the logits, without a gradient")
-    if k is not None:
-        k = k.reshape(())
-    if choose("gan_loss", logits, impl, cpu_limit=_CPU_LIMIT) == "ref":
-        return gan_loss_ref(logits, mode=mode, side=side, n_real=n_real, weight=weight, margin=margin, k=k)
+        raise ValueError(f"{op}: k must be one float32 value on the device of the logits, without a gradient")
+    return n_real, None if k is None else k.reshape(())
 
+
+def prepare(logits: Tensor, n_real: int, weight: float) -> tuple[Tensor, float]:
+    """logits in a layout that the kernels take, and the unit of their gradient."""
     if logits.dim() != 4 or not logits.is_contiguous(memory_format=torch.channels_last):
         logits = logits.contiguous()  # each sample one run of memory
-    count, count_real = logits.numel(), n_real * (logits.numel() // n)
+    count, count_real = logits.numel(), n_real * (logits.numel() // logits.shape[0])
     # float16 keeps the gradient of one logit, which is of the order of 1, and `unit` until the loss scaler's factor is
     # known. A unit of 2 / the smaller half leaves the largest logits of lsgan within its range.
     smaller = min(part for part in (count_real, count - count_real) if part > 0)
-    unit = 2.0 * (weight or 1.0) / smaller if logits.dtype == torch.float16 else 1.0
-    loss, stats = _GanLoss.apply(logits, MODES.index(mode), SIDES.index(side), n_real, weight, margin, k, unit)
-    return GanLoss(loss, *stats.unbind())
+    return logits, 2.0 * (weight or 1.0) / smaller if logits.dtype == torch.float16 else 1.0
 
 
 def _fake(logits, mode, side, n_real, weight, margin, k, unit, want_grad):

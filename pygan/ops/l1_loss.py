@@ -41,22 +41,32 @@ def l1_loss(a: Tensor, b: Tensor, *, weight: float = 1.0, impl: str = "auto") ->
     Raises:
         ValueError: the shapes differ, a tensor is empty or does not hold floats.
     """
-    if a.shape != b.shape:
-        raise ValueError(f"l1_loss: a and b must have the same shape, got {list(a.shape)} and {list(b.shape)}")
-    if not (a.is_floating_point() and b.is_floating_point()) or a.numel() == 0:
-        raise ValueError(f"l1_loss: a and b must hold floats, at least one, got {a.dtype}, {b.dtype} {list(a.shape)}")
-    if a.device != b.device:
-        raise ValueError(f"l1_loss: a and b must be on the same device, got {a.device} and {b.device}")
-    a, b = _same_dtype(a, b)
+    check("l1_loss", a, b)
+    a, b = same_dtype(a, b)
     if choose("l1_loss", a, impl, cpu_limit=_CPU_LIMIT) == "ref":
         return l1_loss_ref(a, b, weight=weight)
-    a, b = _same_layout(a, b)
-    # float16 keeps the sign alone, and the rest in `unit`, until the loss scaler's factor is known.
-    unit = (weight or 1.0) / a.numel() if a.dtype == torch.float16 else 1.0
+    a, b, unit = prepare(a, b, weight)
     return _L1Loss.apply(a, b, weight, unit)
 
 
-def _same_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def check(op: str, a: Tensor, b: Tensor) -> None:
+    """The ValueErrors of `l1_loss` in the name of `op`."""
+    if a.shape != b.shape:
+        raise ValueError(f"{op}: a and b must have the same shape, got {list(a.shape)} and {list(b.shape)}")
+    if not (a.is_floating_point() and b.is_floating_point()) or a.numel() == 0:
+        raise ValueError(f"{op}: a and b must hold floats, at least one, got {a.dtype}, {b.dtype} {list(a.shape)}")
+    if a.device != b.device:
+        raise ValueError(f"{op}: a and b must be on the same device, got {a.device} and {b.device}")
+
+
+def prepare(a: Tensor, b: Tensor, weight: float) -> tuple[Tensor, Tensor, float]:
+    """a and b (of `same_dtype`) in a layout that the kernels take, and the unit of their gradient."""
+    a, b = _same_layout(a, b)
+    # float16 keeps the sign alone, and the rest in `unit`, until the loss scaler's factor is known.
+    return a, b, (weight or 1.0) / a.numel() if a.dtype == torch.float16 else 1.0
+
+
+def same_dtype(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Casts, all of them exact, until the dtypes are a pair that the kernels take."""
     if a.dtype == b.dtype:
         return a, b

@@ -1,7 +1,8 @@
-"""Philox4x32-10 in plain PyTorch: the specification of the random bits that the kernels draw (csrc/common/philox.h).
+"""Philox4x32-10: the random bits that the kernels draw (csrc/common/philox.h) in plain PyTorch, their specification.
 
 The generator is counter-based (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): word k of element
 block e is a pure function of (seed, offset, stream, e). Nothing is stored and nothing depends on the order of drawing.
+`words` draws numbers in one launch. Contract: csrc/ops/philox_words/philox_words.h; `words_ref` is the specification.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 
 import torch
 from torch import Tensor
+
+from pygan.ops._impl import choose, compiled
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -43,16 +46,43 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
     return torch.stack((c0, c1, c2, c3), dim=-1)
 
 
-def words(rng: Tensor, stream: int, count: int) -> Tensor:
-    """The first `count` words of a layer's stream, int64 (count,) on the device of `rng`.
-
-    `rng` is int64 (2,), {seed, offset}; the low 32 bits of the offset count. `stream` tells layers apart. Element e
-    takes word e % 4 of the counter (lo(e / 4), hi(e / 4), lo(offset), stream) under the key (lo(seed), hi(seed)).
-    """
+def words_ref(rng: Tensor, stream: int, count: int) -> Tensor:
+    """`words` in plain PyTorch, some 170 small kernels: what the one kernel must equal, bit for bit. No checks."""
     quads = torch.arange((count + 3) // 4, device=rng.device)
     seed, offset = rng[0], rng[1]
     counter = (quads & _WORD, quads >> 32, offset & _WORD, torch.full_like(offset, stream & _WORD))
     return philox(counter, (seed & _WORD, (seed >> 32) & _WORD)).flatten()[:count]
+
+
+def words(rng: Tensor, stream: int, count: int, *, impl: str = "auto") -> Tensor:
+    """The first `count` words of a layer's stream.
+
+    Element e takes word e % 4 of the counter (lo(e / 4), hi(e / 4), lo(offset), stream) under the key (lo(seed),
+    hi(seed)). `rng` is read on the device when the kernel runs, and nothing waits: a CUDA graph that holds this op
+    draws other words at each replay, once the offset has moved.
+
+    Args:
+        rng: int64 (2,), contiguous, {seed, offset}; the low 32 bits of the offset count.
+        stream: tells layers apart; its low 32 bits count.
+        count: number of words, at least 0.
+        impl: "native" (the kernel), "ref" (plain PyTorch) or "auto" (the faster one).
+
+    Returns:
+        int64 (count,) on the device of `rng`, each value in [0, 2^32). It has no derivative.
+
+    Raises:
+        ValueError: an argument does not fit the description above.
+    """
+    if rng.shape != (2,) or rng.dtype != torch.int64 or not rng.is_contiguous():
+        raise ValueError(
+            f"philox_words: rng must be contiguous int64 of shape [2], {{seed, offset}}, "
+            f"got {rng.dtype} {list(rng.shape)}"
+        )
+    if count < 0:
+        raise ValueError(f"philox_words: count must be at least 0, got {count}")
+    if choose("philox_words", rng, impl) == "ref":
+        return words_ref(rng, stream, count)
+    return torch.ops.pygan.philox_words(rng, stream & _WORD, count)
 
 
 def keep_mask(shape: tuple[int, int, int, int], p: float, rng: Tensor, stream: int) -> Tensor:
@@ -61,5 +91,9 @@ def keep_mask(shape: tuple[int, int, int, int], p: float, rng: Tensor, stream: i
     Element e of the NHWC order is dropped where word e < p * 2^32.
     """
     n, c, h, w = shape
-    kept = words(rng, stream, n * c * h * w) >= math.ceil(p * 2**32)
+    kept = words_ref(rng, stream, n * c * h * w) >= math.ceil(p * 2**32)
     return kept.view(n, h, w, c).permute(0, 3, 1, 2)
+
+
+if compiled("philox_words"):
+    torch.library.register_fake("pygan::philox_words", lambda rng, stream, count: rng.new_empty(count))

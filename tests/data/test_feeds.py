@@ -70,12 +70,17 @@ def test_resident_equals_pillow_over_two_epochs(folder, recipe):
     assert tops > 8
 
 
-def test_gather_equals_cutting(folder, recipe):
-    """The GPU's way to a batch, on the CPU."""
+def test_a_resident_batch_is_made_of_its_address(folder, recipe):
+    """What a CUDA graph holds: the same gather, of another address at each replay."""
     with paired_feed(recipe(data=folder, batch=5, feed="resident"), "train", "cpu") as feed:
-        for images_seen in range(0, 40, 5):
-            draw = feed.stream.draw(images_seen)
-            assert same(feed._gather(draw), feed._cut_each(draw))
+        addresses = [feed.address(images_seen) for images_seen in (0, 5)]
+        assert [a.where.dtype for a in addresses] == [torch.int32] * 2
+        assert [a.where.shape for a in addresses] == [(5, 4)] * 2
+        static = type(addresses[0])(torch.empty_like(addresses[0].where))
+        for images_seen, address in zip((0, 5), addresses, strict=True):
+            static.where.copy_(address.where)
+            assert same(feed.batch(static), feed.get(images_seen))
+        assert not same(feed.get(0), feed.get(5))
 
 
 @pytest.mark.parametrize("kind", ["resident", "pillow"])

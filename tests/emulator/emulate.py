@@ -24,7 +24,7 @@ RACE_SCHEDULE = 2
 TIMEOUT_S = 120
 KEEP_BUILDS_S = 2 * 24 * 3600  # programs that nobody ran for so long are deleted
 
-BASE = ("-std=c++20", "-g", "-DPYGAN_HOST_EMULATOR", f"-I{CSRC}", f"-I{HERE}", "-Wall", "-Wno-unknown-pragmas")
+BASE = ("-std=c++20", "-g", "-DPYGAN_HOST_EMULATOR", f"-I{HERE}", "-Wall", "-Wno-unknown-pragmas")
 SANITIZERS = {
     "address": (
         "-O1",
@@ -73,39 +73,42 @@ def build_folder() -> Path:
 
 
 @functools.cache
-def fingerprint() -> str:
+def fingerprint(csrc: Path) -> str:
     """A hash of everything a program may include, and of the compiler."""
     digest = hashlib.sha256(repr((BASE, SANITIZERS)).encode())
     digest.update(subprocess.run([compiler(), "--version"], capture_output=True, check=True).stdout)
-    sources = [p for folder in (CSRC, HERE) for p in folder.rglob("*") if p.suffix in {".h", ".cu", ".cpp"}]
+    sources = [p for folder in (csrc, HERE) for p in folder.rglob("*") if p.suffix in {".h", ".cu", ".cpp"}]
     for path in sorted(p for p in sources if not p.name.startswith("test_")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def compile_once(source: Path, output: Path, flags: tuple[str, ...]) -> None:
+def compile_once(source: Path, output: Path, flags: tuple[str, ...], csrc: Path = CSRC) -> None:
     if output.exists():
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = output.with_suffix(f".{os.getpid()}")  # several processes may build at once
-    command = [compiler(), *BASE, *flags, str(source), "-o", str(unfinished)]
+    command = [compiler(), *BASE, f"-I{csrc}", *flags, str(source), "-o", str(unfinished)]
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode != 0:
         raise RuntimeError(f"{source.name} does not compile:\n{run.stderr}")
     unfinished.replace(output)
 
 
-def build(source: Path, sanitizer: str) -> Path:
-    """The program of one source under one sanitizer, compiled unless an equal one already was."""
+def build(source: Path, sanitizer: str, csrc: Path = CSRC) -> Path:
+    """The program of one source under one sanitizer, compiled unless an equal one already was.
+
+    csrc: another tree of kernels than the repository's (a copy with a bug in it).
+    """
     folder = build_folder()
     host_source = HERE / "cuda_host.cpp"
     host_hash = hashlib.sha256(host_source.read_bytes() + (HERE / "cuda_host.h").read_bytes()).hexdigest()[:16]
     host = folder / f"cuda_host-{host_hash}.o"
     compile_once(host_source, host, ("-O2", "-c"))  # without a sanitizer: see the file
     host.touch()
-    digest = hashlib.sha256(source.read_bytes() + fingerprint().encode()).hexdigest()[:16]
+    digest = hashlib.sha256(source.read_bytes() + fingerprint(csrc).encode()).hexdigest()[:16]
     program = folder / f"{source.stem}-{sanitizer}-{digest}"
-    compile_once(source, program, (*SANITIZERS[sanitizer], str(host)))
+    compile_once(source, program, (*SANITIZERS[sanitizer], str(host)), csrc)
     program.touch()
     with contextlib.suppress(FileNotFoundError):  # another process tidies up, too
         for path in folder.iterdir():

@@ -295,17 +295,6 @@ def test_a_step_moves_both_nets_and_the_random_numbers_and_keeps_every_address()
     assert state.rng.tolist() == [0, 1]
 
 
-def test_mixed_precision_sees_the_new_weights_of_d():
-    recipe = tiny(lr=0.01)
-    runs = []
-    for cache in (True, False):
-        state = pix2pix.build(recipe, "cpu")
-        with torch.autocast("cpu", torch.bfloat16, cache_enabled=cache):
-            runs.append([pix2pix.step(state, recipe, pair(recipe, seed=seed)) for seed in range(2)])
-    for cached, plain in zip(*runs, strict=True):
-        assert cached == plain
-
-
 def test_dropout_masks_follow_the_random_numbers_of_the_state():
     recipe = tiny()
     states = [pix2pix.build(recipe, "cpu") for _ in range(3)]
@@ -386,11 +375,14 @@ def test_every_variant_trains_and_is_used(name):
     A, B = (torch.rand(2, c, size, size) * 2 - 1 for c in (recipe.input_channels, recipe.output_channels))
     logs = pix2pix.step(state, recipe, Batch(A, B))
     assert all(value.isfinite() for value in logs.values())
-    for net in state.nets.values():
-        for path, param in net.named_parameters():
+    moments = state.rest()
+    for net_name, net in state.nets.items():
+        for path, _ in net.named_parameters():
             block = net.get_submodule(path.rpartition(".conv.")[0]) if ".conv." in path else None
             dead = path.endswith("conv.bias") and block.norm_act.norm != "none"
-            assert (param.grad is None) == dead, path
+            if recipe.gan_mode == "wgangp" and path == "head.bias":
+                continue  # its gradients from real and fake cancel
+            assert bool(moments[f"opt.{net_name}.{path}.exp_avg"].any()) != dead, path
     image = pix2pix.sample(state.G, recipe, A)
     assert image.shape == B.shape
     assert image.abs().max() <= 1
@@ -562,8 +554,7 @@ def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
         state = pix2pix.build(recipe, "cuda")
 
         def step(batch, state=state):
-            with torch.autocast("cuda", torch.float16, enabled=recipe.amp, cache_enabled=False):
-                return pix2pix.step(state, recipe, batch)
+            return pix2pix.step(state, recipe, batch)
 
         act = GraphedStep(step, state, feed[0]) if captured else step
         for batch in feed:
@@ -577,25 +568,65 @@ def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
 def test_fp16_training_on_cuda_scales_the_losses_and_never_waits():
     recipe = tiny(amp=True, amp_dtype="fp16")
     state, batch = pix2pix.build(recipe, "cuda"), Batch(*(x.cuda() for x in pair(recipe)))
-    assert state.scaler is not None
+    assert float(state.loss_scale) == 2.0**16
     before = [param.clone() for param in state.G.parameters()]
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        with torch.autocast("cuda", torch.float16, cache_enabled=False):
-            for _ in range(8):  # the first steps find the scale
-                logs = pix2pix.step(state, recipe, batch)
+        for _ in range(8):  # the first steps find the scale
+            logs = pix2pix.step(state, recipe, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(value.isfinite() for value in logs.values())
     assert any(not torch.equal(old, new) for old, new in zip(before, state.G.parameters(), strict=True))
 
 
+@pytest.fixture
+def bf16(monkeypatch):
+    """--amp is bf16 here, whatever this processor can do."""
+    monkeypatch.setattr(
+        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
+    )
+
+
+@pytest.mark.usefixtures("bf16")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_mixed_precision_stays_near_full_precision(name):
+    """Losses of three steps within 2 % (5 % with a penalty on slopes): bf16 has 8 bits, and G moves little so soon."""
+    losses = {}
+    for amp in (False, True):
+        recipe = Recipe(**{**TINY, **VARIANTS[name], "amp": amp, "dropout_p": 0.0})
+        recipe = pix2pix.resolve(recipe, (recipe.input_channels or 3, recipe.output_channels or 3))
+        state = pix2pix.build(recipe, "cpu")
+        draws = torch.Generator().manual_seed(0)
+        shapes = [(2, c, recipe.crop_size, recipe.crop_size) for c in (recipe.input_channels, recipe.output_channels)]
+        batches = [Batch(*(torch.rand(shape, generator=draws) * 2 - 1 for shape in shapes)) for _ in range(3)]
+        losses[amp] = [pix2pix.step(state, recipe, batch) for batch in batches]
+        assert any(leaf.dtype == torch.bfloat16 for leaf in state.opt_G.leaves()) == amp
+        assert all(tensor.dtype != torch.bfloat16 for tensor in state.tensors().values())
+    for full, mixed in zip(losses[False], losses[True], strict=True):
+        for key in ("loss/D", "loss/G_l1"):
+            assert float(mixed[key]) == pytest.approx(
+                float(full[key]), rel=0.05 if name == "wgangp" else 0.02, abs=0.02
+            ), key
+
+
+@pytest.mark.usefixtures("bf16")
+def test_mixed_precision_sees_the_new_weights_of_d():
+    recipe = tiny(lr=0.01, amp=True)
+    state = pix2pix.build(recipe, "cpu")
+    pix2pix.step(state, recipe, pair(recipe))
+    for net in state.nets.values():
+        layers = [layer for layer in net.modules() if getattr(layer, "low", None) is not None]
+        assert layers
+        assert all(torch.equal(layer.low.weight, layer.weight.bfloat16()) for layer in layers)
+
+
 def test_learning_rates_reach_the_optimizers():
     state = pix2pix.build(tiny(), "cpu")
     for opt in state.opts.values():
-        optim.set_lr_(opt, 1e-5)
-    assert [group["lr"] for opt in state.opts.values() for group in opt.param_groups] == [1e-5, 1e-5]
+        opt.set_lr_(1e-5)
+    assert [opt.lr for opt in state.opts.values()] == [1e-5, 1e-5]
 
 
 @pytest.mark.parametrize("mode", ["vanilla", "lsgan", "softplus"])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pygan import ops
-from pygan.nn import TRAIN, Conv, ConvNormAct, Deconv, DeconvSame, Mode, NormAct, UpsampleConv
+from pygan.nn import TRAIN, Conv, ConvNormAct, Deconv, DeconvSame, Linear, Mode, NormAct, UpsampleConv
 
 
 class Joint(NamedTuple):
@@ -39,21 +39,23 @@ class Down(ConvNormAct):
         self.decoder_first = decoder_first
 
     def forward(self, x: Tensor, mode: Mode = TRAIN) -> tuple[Tensor, Joint | None]:
-        z = self.convolve(x, mode=mode)  # (n, c, h/2, w/2)
         if self.room is None:
-            return self.activate(z, mode), None
+            return super().forward(x, mode), None
         if self.room == 0:
-            y, skip = self.activate(z, mode)
+            y, skip = super().forward(x, mode)
             return y, Joint(skip)
-        n, c, h, w = z.shape
+        n, c, h, w = self.conv.out_shape(x.shape)  # (n, c, h/2, w/2)
         buffer = torch.empty(
-            (n, self.room + c, h, w), dtype=z.dtype, device=z.device, memory_format=torch.channels_last
+            (n, self.room + c, h, w),
+            dtype=self.conv.compute_dtype(),
+            device=x.device,
+            memory_format=torch.channels_last,
         )
         if self.decoder_first:
             room, place = buffer[:, : self.room], buffer[:, self.room :]
         else:
             place, room = buffer[:, :c], buffer[:, c:]
-        y, skip = self.activate(z, mode, skip_out=place)
+        y, skip = super().forward(x, mode, skip_out=place)
         return y, Joint(skip, buffer, room)
 
 
@@ -65,10 +67,9 @@ class Up(ConvNormAct):
         self.decoder_first = decoder_first
 
     def forward(self, x: Tensor, mode: Mode = TRAIN, joint: Joint | None = None) -> Tensor:
-        z = self.convolve(x, mode=mode)  # (n, c, 2h, 2w)
         if joint is None:
-            return self.activate(z, mode)
-        y = self.activate(z, mode, out=joint.room)
+            return super().forward(x, mode)  # (n, c, 2h, 2w)
+        y = super().forward(x, mode, out=joint.room)
         first, second = (y, joint.skip) if self.decoder_first else (joint.skip, y)
         return ops.joined(first, second, joint.buffer)
 
@@ -77,7 +78,7 @@ class UpNearest(ConvNormAct):
     """A level of the decoder against checkerboards: nearest x2 beside the skip, then conv 3x3, norm, dropout, act."""
 
     def forward(self, x: Tensor, mode: Mode = TRAIN, joint: Joint | None = None) -> Tensor:
-        return self.activate(self.convolve(x, None if joint is None else joint.skip, mode=mode), mode)
+        return super().forward(x, mode, skip=None if joint is None else joint.skip)
 
 
 class UNet(nn.Module):
@@ -106,8 +107,7 @@ class UNet(nn.Module):
             joints.append(joint)
         for up, joint in zip(self.ups, reversed(joints[:-1]), strict=True):
             h = up(h, mode, joint)
-        image = self.head(h).to(A.dtype)  # the last step in full precision also where the convolutions are not
-        return torch.tanh(image) if self.tanh else image
+        return self.head.image(h, tanh=self.tanh, dtype=A.dtype)
 
 
 def _plan(downs: int, skips: Collection[int] | None) -> set[int]:
@@ -354,6 +354,11 @@ class TwoInputD(nn.Module):
         return self.head(h)
 
 
+def _precise(x: Tensor) -> Tensor:
+    """x in at least float32."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 class KerasD(nn.Module, ABC):
     """What both Keras discriminators do: two classes per patch, then two classes from all patches together.
 
@@ -365,8 +370,8 @@ class KerasD(nn.Module, ABC):
     def __init__(self, features: int, patches: int, patch: int, extra: int = 0) -> None:
         super().__init__()
         self.patch = patch
-        self.judge_patch = nn.Linear(features, 2)
-        self.judge = nn.Linear(2 * patches + extra, 2)
+        self.judge_patch = Linear(features, 2)
+        self.judge = Linear(2 * patches + extra, 2)
 
     def forward(self, A: Tensor, B: Tensor, mode: Mode = TRAIN) -> Tensor:
         logits = self.class_logits(A, B, mode)
@@ -376,9 +381,9 @@ class KerasD(nn.Module, ABC):
         """(n, 2): fake, real."""
         n = B.shape[0]
         features = self.trunk(A, B, mode)  # (patches n, features), patch after patch
-        votes = torch.softmax(self.judge_patch(features), dim=1).view(-1, n, 2)
+        votes = torch.softmax(_precise(self.judge_patch(features)), dim=1).view(-1, n, 2)
         votes = votes.transpose(0, 1).flatten(1)  # (n, 2 patches)
-        return self.judge(self.with_extra(votes, features, mode))
+        return _precise(self.judge(self.with_extra(votes, features, mode)))
 
     @abstractmethod
     def trunk(self, A: Tensor | None, B: Tensor, mode: Mode) -> Tensor:
@@ -465,7 +470,7 @@ class KerasPatchD(KerasD):
             _keras_down(c, c_next, norm, bn, in_affine, pad) for c, c_next in zip([c_b, *widths], widths, strict=False)
         )
         size = self.KERNELS * self.DIMENSIONS
-        self.compare = nn.Linear(widths[-1] * patches, size, bias=False) if minibatch else None
+        self.compare = Linear(widths[-1] * patches, size, bias=False) if minibatch else None
 
     def trunk(self, A: Tensor | None, B: Tensor, mode: Mode) -> Tensor:
         h = self._cut(B)
@@ -479,7 +484,7 @@ class KerasPatchD(KerasD):
             return votes
         n = votes.shape[0]
         whole = features.view(-1, n, features.shape[1]).transpose(0, 1).flatten(1)  # (n, patches features)
-        points = self.compare(whole).view(mode.groups, n // mode.groups, self.KERNELS, self.DIMENSIONS)
+        points = _precise(self.compare(whole)).view(mode.groups, n // mode.groups, self.KERNELS, self.DIMENSIONS)
         distance = (points[:, :, None] - points[:, None]).abs().sum(dim=-1)  # (groups, m, m, kernels)
         nearness = torch.exp(-distance).sum(dim=2).reshape(n, self.KERNELS)
-        return torch.cat((votes, nearness.to(votes.dtype)), dim=1)
+        return torch.cat((votes, nearness), dim=1)

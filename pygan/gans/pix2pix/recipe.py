@@ -15,10 +15,10 @@ from pygan import data
 from pygan.data import Batch, Feed
 from pygan.errors import UserError
 from pygan.gans.pix2pix import model
-from pygan.losses import gan_loss, gradient_penalty, l1_loss
-from pygan.nn import INIT_KINDS, Mode, init_weights_, place_
+from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
+from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
 from pygan.ops.philox import words
-from pygan.optim import adam, end_step_, update
+from pygan.optim import adam, end_step_, loss_scale, update
 from pygan.recipe import BaseRecipe, option
 from pygan.state import State
 
@@ -164,13 +164,16 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
         net.to_empty(device="cpu")
         init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std)
         place_(net, device)
-    fp16 = recipe.amp and recipe.amp_dtype == "fp16" and device.type == "cuda"
+        choose_kernels_(net, recipe.kernels)
+    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
     return State(
         nets=nets,
-        opts={name: adam(net, recipe) for name, net in nets.items()},
-        ema={"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {},
-        buffers={"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device)},
-        scaler=torch.amp.GradScaler("cuda") if fp16 else None,
+        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
+        ema=ema,
+        buffers={
+            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
+            **loss_scale(recipe, device),
+        },
     )
 
 
@@ -191,10 +194,9 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
 
     # Discriminator: real logits up, fake logits down. One batch, but real and fake keep their own statistics.
     logits = D(torch.cat((A, A)), torch.cat((B, fake.detach())), Mode(groups=2))
-    halved = recipe.gan_mode in ("vanilla", "lsgan")  # gan_loss has their 1/2 of the paper in it
+    halved = recipe.gan_mode in ("vanilla", "lsgan")  # the loss has their 1/2 of the paper in it
     weight = 2 * recipe.d_loss_scale if halved else 1.0
-    judged = gan_loss(logits, mode=recipe.gan_mode, side="D", n_real=n, weight=weight)
-    loss_D = judged.loss
+    loss_D, (judged,) = loss_sum(gan_term(logits, mode=recipe.gan_mode, side="D", n_real=n, weight=weight))
     if recipe.gan_mode == "wgangp":
         # A critic's slope is held near 1 on the way from fake to real.
         alpha = words(state.rng, _PENALTY_STREAM, n) / 2**32  # (n,) in [0, 1]
@@ -204,9 +206,10 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     update(state, "D", loss_D)
 
     # Generator: fake logits up, and near the target in L1, which leaves only detail to the discriminator.
-    fooled = gan_loss(D(A, fake), mode=recipe.gan_mode, side="G", weight=recipe.lambda_gan)
-    distance = l1_loss(fake, B, weight=recipe.lambda_l1 * (B.shape[1] if recipe.l1_reduction == "channel_sum" else 1))
-    loss_G = fooled.loss + distance
+    weight = recipe.lambda_l1 * (B.shape[1] if recipe.l1_reduction == "channel_sum" else 1)
+    loss_G, (fooled, distance) = loss_sum(
+        gan_term(D(A, fake), mode=recipe.gan_mode, side="G", weight=recipe.lambda_gan), l1_term(fake, B, weight=weight)
+    )
     update(state, "G", loss_G)
 
     end_step_(state, recipe)

@@ -1,0 +1,112 @@
+"""`pygan doctor --kernels GAN`: which kernel computes each convolution of a training step, and why.
+
+The step is walked on tensors without memory, so that the answer for any batch comes at once and on any machine. What is
+printed is the rule that the step itself follows (`pygan.ops.conv.path`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pygan import errors
+from pygan import recipe as recipes
+from pygan.data.feeds import Batch
+from pygan.nn import ConvNormAct, is_convolution
+from pygan.ops.conv import Path
+from pygan.recipe import BaseRecipe
+
+
+class Layer(NamedTuple):
+    """One convolution of a step, on one shape of input."""
+
+    name: str
+    what: str  # "conv 4x4 s2"
+    x_shape: tuple[int, ...]
+    y_shape: tuple[int, ...]
+    calls: int  # forward passes of a step that see this shape
+    path: Path
+
+
+def report(gan: ModuleType, name: str, preset: str | None, given: Mapping[str, Any], device_type: str) -> int:
+    """Print the table. device_type: "cuda" or "cpu", where the step would run. Returns 0. Errors: UserError."""
+    preset = preset or ("fast" if device_type == "cuda" and "fast" in gan.PRESETS else "paper")
+    recipe = gan.resolve(recipes.make(gan.Recipe, gan.PRESETS, preset, given))
+    dtype = torch.float32
+    if recipe.amp:
+        dtype = torch.float16 if recipe.amp_dtype == "fp16" else torch.bfloat16
+    layers = walk(gan, recipe, dtype, device_type)
+    where = "a GPU" if device_type == "cuda" else "a CPU"
+    print(f"{name}, preset {preset}, batch {recipe.batch}, {str(dtype).removeprefix('torch.')} on {where}:\n")
+    width = max(len(layer.name) for layer in layers)
+    what = max(len(layer.what) for layer in layers)
+    for layer in layers:
+        shapes = f"{_text(layer.x_shape)} -> {_text(layer.y_shape)}"
+        where = f"{layer.name:<{width}}  {layer.what:<{what}}  {shapes:<36} x{layer.calls:<2}"
+        print(f"{where} {layer.path.name:<8} {layer.path.why}")
+    names = [layer.path.name for layer in layers]
+    print("\n" + ", ".join(f"{names.count(kind)} {kind}" for kind in sorted(set(names))))
+    return 0
+
+
+def walk(gan: ModuleType, recipe: BaseRecipe, dtype: torch.dtype, device_type: str) -> list[Layer]:
+    """Every convolution of one training step, in the order of the computation."""
+    seen: dict[tuple[str, tuple[int, ...]], Layer] = {}
+
+    def note(name: str, layer: nn.Module, x: Tensor) -> None:
+        conv = layer.conv if isinstance(layer, ConvNormAct) else layer
+        x_shape = tuple(x.shape)
+        before = seen.get((name, x_shape))
+        y_shape = tuple(conv.out_shape(x_shape))
+        path = layer.path(x_shape, dtype, device_type)
+        calls = 1 if before is None else before.calls + 1
+        seen[name, x_shape] = Layer(name, _kind(conv), x_shape, y_shape, calls, path)
+
+    with errors.quiet():  # what is missing for tensors without memory concerns nobody
+        state = gan.build(recipe, "meta")
+        for opt in state.opts:
+            state.opts[opt] = _Still()
+        hooks = []
+        for net_name, net in state.nets.items():
+            inside = {id(block.conv) for block in net.modules() if isinstance(block, ConvNormAct)}
+            for path, layer in net.named_modules():
+                if isinstance(layer, ConvNormAct) or (is_convolution(layer) and id(layer) not in inside):
+                    hook = lambda layer, inputs, name=f"{net_name}.{path}": note(name, layer, inputs[0])  # noqa: E731
+                    hooks.append(layer.register_forward_pre_hook(hook))
+        shape = (recipe.batch, -1, recipe.crop_size, recipe.crop_size)
+        channels = getattr(recipe, "input_channels", 0) or 3, getattr(recipe, "output_channels", 0) or 3
+        images = (
+            torch.empty((shape[0], c, *shape[2:]), device="meta").contiguous(memory_format=torch.channels_last)
+            for c in channels
+        )
+        gan.step(state, recipe, Batch(*images))
+    return list(seen.values())
+
+
+class _Still:
+    """An optimizer that does nothing: the walk needs forward passes alone."""
+
+    found_inf = torch.zeros(())
+
+    def update(self, loss: Tensor, scale: Tensor | None) -> None: ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def refresh_(self) -> None: ...
+
+
+def _kind(conv: nn.Module) -> str:
+    kernel, g = "x".join(str(k) for k in conv.weight.shape[2:]), conv.geometry
+    word = "transposed" if g.transposed else "conv"
+    more = (f" s{g.stride}" if g.stride > 1 else "") + (" reflect" if g.pad_mode == "reflect" else "")
+    return f"{word} {kernel}{more}"
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    n, c, h, w = shape
+    return f"{n}x{c}x{h}x{w}"

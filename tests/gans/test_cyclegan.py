@@ -1,0 +1,715 @@
+"""CycleGAN: counts and fingerprints of its networks, the step against the equations in stock PyTorch, how G is used."""
+
+import dataclasses
+import functools
+from types import SimpleNamespace
+
+import fingerprint
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pygan import ops, optim, pool
+from pygan.data import Batch
+from pygan.errors import UserError
+from pygan.gans import cyclegan
+from pygan.gans.cyclegan import PRESETS, Recipe, model
+from pygan.gans.cyclegan import recipe as recipe_module
+from pygan.graph import GraphedStep
+from pygan.nn import Mode
+from pygan.ops import _native
+from pygan.ops.philox import words
+from pygan.optim import adam
+from pygan.state import State
+
+TINY = PRESETS["tiny"]
+
+
+def tiny(**fields):
+    return cyclegan.resolve(Recipe(**{**TINY, **fields}))
+
+
+def counts(make):
+    """(parameters, elements of buffers) of a net that is not even allocated."""
+    with torch.device("meta"):
+        net = make()
+    return sum(p.numel() for p in net.parameters()), sum(b.numel() for b in net.buffers())
+
+
+def pair(recipe, n=None, seed=0, dtype=torch.float32, device="cpu"):
+    draws = torch.Generator().manual_seed(seed)
+    shape = (n or recipe.batch, 3, recipe.crop_size, recipe.crop_size)
+    images = (torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1 for _ in "AB")
+    return Batch(*(image.to(device).contiguous(memory_format=torch.channels_last) for image in images))
+
+
+def doubled(recipe):
+    """The state of `build` in float64."""
+    state = cyclegan.build(recipe, "cpu")
+    nets = {name: net.double() for name, net in state.nets.items()}
+    buffers = {k: v.double() if v.is_floating_point() else v for k, v in state.buffers.items()}
+    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=buffers)
+
+
+def trained(recipe, steps=1):
+    """(state after some steps from the seed, logs of each) in float64."""
+    state = doubled(recipe)
+    logs = [cyclegan.step(state, recipe, pair(recipe, seed=i, dtype=torch.float64)) for i in range(steps)]
+    return state, [{name: float(value) for name, value in row.items()} for row in logs]
+
+
+# The networks
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: model.ResNet(3, 3), (11_378_179, 0)),
+        (lambda: model.ResNet(3, 3, norm="batch"), (11_383_427, 10_496)),
+        (lambda: model.ResNet(3, 3, blocks=6), (7_837_699, 0)),
+        (lambda: model.ResNet(3, 3, ngf=32, in_affine=True), (2_855_811, 0)),
+        (lambda: model.PatchD(3), (2_764_737, 0)),
+        (lambda: recipe_module.generator(Recipe()), (2 * 11_378_179, 0)),
+        (lambda: recipe_module.discriminator(Recipe()), (2 * 2_764_737, 0)),
+        (lambda: recipe_module.generator(Recipe(crop_size=128)), (2 * 7_837_699, 0)),
+        (lambda: recipe_module.generator(Recipe(crop_size=132)), (2 * 11_378_179, 0)),
+    ],
+)
+def test_parameter_counts(make, expected):
+    assert counts(make) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "expected"),
+    [
+        (lambda: model.ResNet(3, 3), 256, 49_551_507_456),
+        (lambda: model.ResNet(3, 3, norm="batch"), 256, 49_551_507_456),
+        (lambda: model.ResNet(3, 3, blocks=6), 128, 8_763_998_208),
+        (lambda: model.ResNet(3, 3, blocks=6), 256, 35_055_992_832),
+        (lambda: model.ResNet(3, 3, ngf=32, in_affine=True), 256, 12_696_158_208),
+        (lambda: model.PatchD(3), 256, 3_146_809_344),
+        (lambda: model.PatchD(3), 128, 754_483_200),
+    ],
+)
+def test_multiplications_of_one_image(make, size, expected):
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        make()(torch.empty(1, 3, size, size))
+    assert counter.get_total_flops() == 2 * expected
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "parameters", "size"),
+    [
+        (0, 8_705, 256),
+        (1, 136_385, 126),
+        (2, 662_977, 62),
+        (3, 2_764_737, 30),
+        (4, 6_959_553, 14),
+        (5, 11_154_369, 6),
+        (6, 15_349_185, 2),
+    ],
+)
+def test_patch_discriminators(n_layers, parameters, size):
+    assert counts(lambda: model.PatchD(3, n_layers=n_layers))[0] == parameters
+    with torch.device("meta"):
+        assert model.PatchD(3, n_layers=n_layers)(torch.empty(1, 3, 256, 256)).shape == (1, 1, size, size)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: model.ResNet(3, 3), (-0.102823315, 0.503528129, -0.587814765, -0.015361867)),
+        (lambda: model.PatchD(3), (0.178459179, 0.710520970, 1.078720936, 0.914443757)),
+    ],
+    ids=["ResNet-9", "PatchGAN 70"],
+)
+def test_fingerprint(make, expected):
+    image = fingerprint.filled((2, 3, 256, 256))
+    with torch.device("meta"):
+        net = make()
+    fingerprint.fill_(net, lambda net: net(image.to("meta", torch.float32)))
+    with torch.no_grad():  # one by one: less memory, half the time
+        output = torch.cat([net(one) for one in image.split(1)])
+    np.testing.assert_allclose(fingerprint.signature(output), expected, rtol=0, atol=1e-7)
+
+
+def test_pictures_that_the_generator_cannot_take():
+    G = model.ResNet(3, 3, ngf=2, blocks=1)
+    assert G(torch.rand(1, 3, 8, 12)).shape == (1, 3, 8, 12)
+    for size in ((10, 12), (12, 10), (4, 12)):
+        with pytest.raises(ValueError, match="multiples of 4 and at least 8, got "):
+            G(torch.rand(1, 3, *size))
+
+
+# The step, against stock PyTorch
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, channels, norm):
+        super().__init__()
+        bias = norm is nn.Identity
+        self.body = nn.Sequential(
+            *(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), norm(channels), nn.ReLU()),
+            *(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), norm(channels)),
+        )
+
+    def forward(self, x):
+        return x + self.body(x)
+
+
+def plain_g(ngf, blocks, norm=nn.InstanceNorm2d):
+    """The generator of the paper's appendix, of stock layers. A bias that a norm takes away again is left out."""
+    down = [(3, ngf, 7, 1), (ngf, 2 * ngf, 3, 2), (2 * ngf, 4 * ngf, 3, 2)]
+    layers = [nn.ReflectionPad2d(3)]
+    for c, c_next, kernel, stride in down:
+        conv = nn.Conv2d(c, c_next, kernel, stride, padding=stride - 1, bias=False)
+        layers += [conv, norm(c_next), nn.ReLU()]
+    layers += [PlainBlock(4 * ngf, norm) for _ in range(blocks)]
+    for c in (4 * ngf, 2 * ngf):
+        conv = nn.ConvTranspose2d(c, c // 2, 3, 2, padding=1, output_padding=1, bias=False)
+        layers += [conv, norm(c // 2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
+
+
+def plain_d(ndf, n_layers, norm=nn.InstanceNorm2d):
+    layers, c = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)], ndf
+    for i in range(1, n_layers + 1):
+        stride = 2 if i < n_layers else 1
+        layers += [nn.Conv2d(c, 2 * c, 4, stride, 1, bias=False), norm(2 * c), nn.LeakyReLU(0.2)]
+        c *= 2
+    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
+
+
+CONVS = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+def beside(plain, net):
+    """(parameter or statistic of a stock net, the same one of ours)."""
+    convs = [[module for module in one.modules() if isinstance(module, CONVS)] for one in (plain, net)]
+    for own, theirs in zip(*convs, strict=True):
+        yield own.weight, theirs.weight
+        if own.bias is not None:
+            yield own.bias, theirs.bias
+    norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
+    theirs = [module for module in net.modules() if getattr(module, "running_mean", None) is not None]
+    for own, their in zip(norms, theirs, strict=True):
+        yield own.weight, their.weight
+        yield own.bias, their.bias
+
+
+def bce(logits, target):
+    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
+
+
+LOSSES = {  # mode: (D's loss of real and fake logits, G's loss of fake logits)
+    "lsgan": (lambda r, f: (((r - 1) ** 2).mean() + (f**2).mean()) / 2, lambda f: ((f - 1) ** 2).mean()),
+    "vanilla": (lambda r, f: (bce(r, 1.0) + bce(f, 0.0)) / 2, lambda f: bce(f, 1.0)),
+    "softplus": (lambda r, f: bce(r, 1.0) + bce(f, 0.0), lambda f: bce(f, 1.0)),
+    "wgangp": (lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()),
+}
+
+
+def plain_pool(images, size, fresh, draws):
+    """The published rule for each picture. images: list, changed in place. Returns what comes back, how many older."""
+    returned, older = [], 0
+    for image, chance, place in zip(fresh, draws[0::2], draws[1::2], strict=True):
+        if len(images) < size:
+            images.append(image)
+            returned.append(image)
+        elif chance / 2**32 > 0.5:
+            slot = place * size // 2**32
+            returned.append(images[slot])
+            images[slot] = image
+            older += 1
+        else:
+            returned.append(image)
+    return torch.stack(returned), older
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"gan_mode": "vanilla", "lambda_identity": 0.25, "lambda_a": 8.0},
+        {"gan_mode": "softplus", "pool_size": 0},
+        {"gan_mode": "wgangp"},
+        {"norm": "batch", "lambda_gan": 2.0, "weight_decay": 1e-4},
+        {"lambda_identity": 0.0, "lambda_b": 0.0, "d_loss_scale": 1.0},
+    ],
+    ids=["lsgan", "vanilla", "softplus, no pool", "wgangp", "batch", "forward"],
+)
+def test_three_steps_equal_the_equations_in_stock_pytorch(fields):
+    recipe = tiny(**{"pool_size": 2, "ngf": 2, "ndf": 4, "lr": 1e-3, "crop_size": 24, **fields})
+    state = doubled(recipe)
+    norm = nn.BatchNorm2d if recipe.norm == "batch" else nn.InstanceNorm2d
+    AtoB, BtoA = (plain_g(2, 6, norm).double() for _ in range(2))
+    D = {domain: plain_d(4, 2, norm).double() for domain in "AB"}
+    sides = [(AtoB, state.G.AtoB), (BtoA, state.G.BtoA), (D["A"], state.D.A), (D["B"], state.D.B)]
+    pairs = [tensors for plain, net in sides for tensors in beside(plain, net)]
+    with torch.no_grad():
+        for own, theirs in pairs:
+            own.copy_(theirs)
+    numbers = {"lr": 1e-3, "betas": (0.5, 0.999), "weight_decay": recipe.weight_decay, "foreach": False}
+    opt_G = torch.optim.Adam([*AtoB.parameters(), *BtoA.parameters()], **numbers)
+    opt_D = torch.optim.Adam([*D["A"].parameters(), *D["B"].parameters()], **numbers)
+    loss_of_D, loss_of_G = LOSSES[recipe.gan_mode]
+    pools, older = {"A": [], "B": []}, 0
+
+    for i in range(3):
+        A, B = pair(recipe, seed=i, dtype=torch.float64)
+        draws = {x: words(state.rng, recipe_module._POOL_STREAMS[x], 2 * len(A)).tolist() for x in "AB"}
+        alphas = {x: words(state.rng, recipe_module._PENALTY_STREAMS[x], len(A)) / 2**32 for x in "AB"}
+        logs = cyclegan.step(state, recipe, Batch(A, B))
+
+        fake_B, fake_A = AtoB(A), BtoA(B)
+        expected = {
+            "loss/G_B": recipe.lambda_gan * loss_of_G(D["B"](fake_B)),
+            "loss/G_A": recipe.lambda_gan * loss_of_G(D["A"](fake_A)),
+            "loss/cycle_A": recipe.lambda_a * (BtoA(fake_B) - A).abs().mean(),
+            "loss/cycle_B": recipe.lambda_b * (AtoB(fake_A) - B).abs().mean(),
+            "loss/identity_A": recipe.lambda_identity * recipe.lambda_a * (BtoA(A) - A).abs().mean(),
+            "loss/identity_B": recipe.lambda_identity * recipe.lambda_b * (AtoB(B) - B).abs().mean(),
+        }
+        expected["loss/G"] = sum(expected.values())
+        opt_G.zero_grad()
+        expected["loss/G"].backward()
+        opt_G.step()
+
+        opt_D.zero_grad()
+        for x, real, fake in (("A", A, fake_A.detach()), ("B", B, fake_B.detach())):
+            if recipe.pool_size:
+                fake, swapped = plain_pool(pools[x], recipe.pool_size, fake, draws[x])
+                older += swapped
+            logits_real, logits_fake = D[x](real), D[x](fake)
+            loss = loss_of_D(logits_real, logits_fake) * (2 * recipe.d_loss_scale)
+            if recipe.gan_mode == "wgangp":
+                between = torch.lerp(fake, real, alphas[x].double().view(-1, 1, 1, 1)).requires_grad_()
+                (slope,) = torch.autograd.grad(D[x](between).sum(), between, create_graph=True)
+                penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+                expected[f"loss/gp_{x}"] = penalty
+                loss = loss + 10 * penalty
+            loss.backward()
+            expected |= {f"loss/D_{x}": loss, f"logit/real_{x}": logits_real.mean()}
+            expected |= {f"logit/fake_{x}": logits_fake.mean()}
+        opt_D.step()
+        expected["loss/D"] = expected["loss/D_A"] + expected["loss/D_B"]
+
+        absent = {f"loss/cycle_{x}" for x, on in (("A", recipe.lambda_a), ("B", recipe.lambda_b)) if not on}
+        absent |= {"loss/identity_A", "loss/identity_B"} if not recipe.lambda_identity else set()
+        assert set(logs) == set(expected) - absent
+        for name, value in logs.items():
+            torch.testing.assert_close(value.double(), expected[name].detach(), rtol=1e-9, atol=1e-9, msg=name)
+    for own, theirs in pairs:
+        torch.testing.assert_close(theirs, own, rtol=0, atol=1e-9)
+    assert older or not recipe.pool_size
+    for domain, images in pools.items():
+        if images:
+            torch.testing.assert_close(state.buffers[f"pool_{domain}_images"], torch.stack(images), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("size", "lambda_identity", "expected"),
+    [(256, 0.5, 939.609), (128, 0.0, 116.881)],
+)
+def test_multiplications_of_one_step(size, lambda_identity, expected, monkeypatch):
+    recipe = cyclegan.resolve(Recipe(load_size=size, crop_size=size, lambda_identity=lambda_identity))
+
+    def update(state, name, loss):
+        loss.backward(inputs=list(state.nets[name].parameters()))
+
+    monkeypatch.setattr(recipe_module, "update", update)
+    monkeypatch.setattr(recipe_module, "end_step_", lambda state, recipe: None)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        G, D = recipe_module.generator(recipe), recipe_module.discriminator(recipe)
+        buffers = {"rng": torch.empty(2, dtype=torch.int64)}
+        for domain in "AB":
+            for part, tensor in pool.empty(50, (3, size, size), device="meta").items():
+                buffers[f"pool_{domain}_{part}"] = tensor
+        state = SimpleNamespace(nets={"G": G, "D": D}, G=G, D=D, buffers=buffers, rng=buffers["rng"])
+        cyclegan.step(state, recipe, Batch(*torch.empty(2, 1, 3, size, size)))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(expected, abs=5e-4)  # no gradient that nobody wants
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_identity_in_one_batch_is_identity_in_two(norm, monkeypatch):
+    recipe = tiny(norm=norm, ngf=2, ndf=2)
+    together, logs = trained(recipe)
+
+    def apart(G, image, own, mode):
+        return G(image, mode), G(own, mode)
+
+    monkeypatch.setattr(recipe_module, "_paint", apart)
+    separate, separate_logs = trained(recipe)
+    assert logs[0] == pytest.approx(separate_logs[0], rel=1e-9)
+    for name, tensor in together.tensors().items():
+        torch.testing.assert_close(tensor, separate.tensors()[name], rtol=0, atol=1e-9, msg=name)
+
+
+def test_one_adam_for_both_nets_is_one_for_each():
+    recipe = tiny(ngf=2, ndf=2)
+    state, _ = trained(recipe)
+    assert {name: len(list(net.children())) for name, net in state.nets.items()} == {"G": 2, "D": 2}
+    assert state.opts.keys() == {"G", "D"}
+
+
+def test_logs_have_the_letter_of_their_domain():
+    recipe = tiny()
+    state, (A, B) = cyclegan.build(recipe, "cpu"), pair(recipe)
+    look = Mode(statistics="batch")
+    with torch.no_grad():
+        fake_A, fake_B = state.G.BtoA(B, look), state.G.AtoB(A, look)
+        expected = {
+            "loss/G_A": ((state.D.A(fake_A) - 1) ** 2).mean(),
+            "loss/G_B": ((state.D.B(fake_B) - 1) ** 2).mean(),
+            "loss/cycle_A": 10 * (state.G.BtoA(fake_B) - A).abs().mean(),
+            "loss/identity_A": 5 * (state.G.BtoA(A) - A).abs().mean(),
+            "logit/real_A": state.D.A(A).mean(),
+            "logit/fake_B": state.D.B(fake_B).mean(),
+        }
+    logs = cyclegan.step(state, recipe, Batch(A, B))
+    letters = {f"{kind}_{x}" for x in "AB" for kind in ("G", "cycle", "identity", "D")}
+    logits = {f"logit/{side}_{x}" for x in "AB" for side in ("real", "fake")}
+    assert set(logs) == {"loss/G", "loss/D"} | {f"loss/{name}" for name in letters} | logits
+    assert all(value.dim() == 0 and not value.requires_grad for value in logs.values())
+    for name, value in expected.items():
+        torch.testing.assert_close(logs[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected_d", "expected_g"),
+    [("lsgan", 0.5, 1.0), ("vanilla", 0.693147, 0.693147), ("softplus", 1.386294, 0.693147), ("wgangp", 10.0, 0.0)],
+)
+def test_losses_of_discriminators_that_say_nothing(mode, expected_d, expected_g):
+    recipe = tiny(gan_mode=mode, lr=0.0, ngf=2, ndf=2)
+    state = cyclegan.build(recipe, "cpu")
+    for D in (state.D.A, state.D.B):
+        nn.init.zeros_(D.head.weight)
+    logs = cyclegan.step(state, recipe, pair(recipe))
+    assert float(logs["loss/D"]) == pytest.approx(2 * expected_d, abs=1e-5)
+    for domain in "AB":
+        assert float(logs[f"loss/D_{domain}"]) == pytest.approx(expected_d, abs=1e-5)
+        assert float(logs[f"loss/G_{domain}"]) == pytest.approx(expected_g, abs=1e-5)
+
+
+# What a step does, and what it leaves out
+
+
+def dead(name):
+    """A convolution's bias in front of a norm: it gets no gradient, and neither it nor its moments move."""
+    return ".conv.bias" in name and not (name.startswith(("net.D", "opt.D")) and ".blocks.0." in name)
+
+
+def test_a_step_moves_all_nets_and_keeps_every_address():
+    recipe = tiny(ema_half_life_images=4.0)
+    state = cyclegan.build(recipe, "cpu")
+    before = {name: (tensor.data_ptr(), tensor.clone()) for name, tensor in state.tensors().items()}
+    cyclegan.step(state, recipe, pair(recipe))
+    for name, tensor in state.tensors().items():
+        assert tensor.data_ptr() == before[name][0], name
+        assert torch.equal(tensor, before[name][1]) == dead(name), name
+    assert state.rng.tolist() == [0, 1]
+    assert state.pool_A_count == state.pool_B_count == recipe.batch
+
+
+def test_the_pool_may_be_off():
+    recipe = tiny(pool_size=0, ngf=2, ndf=2)
+    state = cyclegan.build(recipe, "cpu")
+    assert state.buffers.keys() == {"rng"}
+    assert all(value.isfinite() for value in cyclegan.step(state, recipe, pair(recipe)).values())
+
+
+def test_a_gradient_penalty_leaves_running_statistics_alone():
+    running = []
+    for mode in ("wgangp", "softplus"):
+        recipe = tiny(gan_mode=mode, norm="batch", lr=0.0, ngf=2, ndf=2)
+        state = cyclegan.build(recipe, "cpu")
+        cyclegan.step(state, recipe, pair(recipe))
+        running.append([tensor for name, tensor in state.tensors().items() if ".running_" in name])
+    assert all(torch.equal(a, b) for a, b in zip(*running, strict=True))
+
+
+def test_discriminators_are_shown_older_pictures():
+    fields = {"ngf": 2, "ndf": 2, "lr": 0.0}
+    fakes = {size: [row["logit/fake_A"] for row in trained(tiny(pool_size=size, **fields), 6)[1]] for size in (0, 4)}
+    assert fakes[0][:2] == fakes[4][:2]  # 4 pictures fill it
+    assert fakes[0][2:] != fakes[4][2:]
+
+
+@pytest.mark.parametrize(
+    ("preset", "fields", "passes", "batches", "absent"),
+    [
+        ("paper", {}, 4, 6, set()),
+        ("cycle-only", {}, 4, 4, {"identity_A", "identity_B"}),
+        ("gan-only", {}, 2, 2, {"identity_A", "identity_B", "cycle_A", "cycle_B"}),
+        ("forward", {}, 3, 3, {"identity_A", "identity_B", "cycle_B"}),
+        ("backward", {}, 3, 3, {"identity_A", "identity_B", "cycle_A"}),
+        ("forward", {"lambda_identity": 0.5}, 3, 4, {"identity_B", "cycle_B"}),
+        ("backward", {"lambda_identity": 0.5}, 3, 4, {"identity_A", "cycle_A"}),
+    ],
+)
+def test_parts_of_the_objective(preset, fields, passes, batches, absent):
+    weights = {name: value for name, value in PRESETS[preset].items() if name.startswith("lambda_")} | fields
+    recipe = tiny(**weights, ngf=2, ndf=2)
+    state = cyclegan.build(recipe, "cpu")
+    seen = []
+    for G in (state.G.AtoB, state.G.BtoA):
+        G.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    logs = cyclegan.step(state, recipe, pair(recipe))
+    assert len(seen) == passes
+    assert sum(seen) == batches * recipe.batch
+    every = {f"{kind}_{x}" for x in "AB" for kind in ("G", "cycle", "identity")}
+    assert {name for name in every if f"loss/{name}" not in logs} == absent
+    total = sum(logs[f"loss/{name}"] for name in every - absent)
+    torch.testing.assert_close(logs["loss/G"], total)
+    assert (logs["loss/G_A"] == 0) == (preset == "cycle-only")
+
+
+def test_weights_of_the_losses():
+    few = {"ngf": 2, "ndf": 2}
+    plain = tiny(**few)
+    heavy = tiny(lambda_gan=2.0, lambda_a=20.0, lambda_b=30.0, lambda_identity=0.1, **few)
+    (_, (a,)), (_, (b,)) = trained(plain), trained(heavy)
+    factors = {"G_A": 2, "G_B": 2, "cycle_A": 2, "cycle_B": 3, "identity_A": 0.4, "identity_B": 0.6}
+    for name, factor in factors.items():
+        assert b[f"loss/{name}"] == pytest.approx(factor * a[f"loss/{name}"], rel=1e-6), name
+
+
+def test_dropout_draws_its_own_masks_in_each_net_and_pass():
+    recipe = tiny(dropout_p=0.5)
+    runs = []
+    for offset in (0, 0, 1):
+        state = cyclegan.build(recipe, "cpu")
+        state.rng[1] += offset
+        runs.append(float(cyclegan.step(state, recipe, pair(recipe))["loss/cycle_A"]))
+    assert runs[0] == runs[1] != runs[2]
+    streams = [m.rng_stream for m in state.G.modules() if getattr(m, "dropout_p", 0.0)]
+    assert len(streams) == len(set(streams)) == 12
+    assert max(streams) < min([*recipe_module._PENALTY_STREAMS.values(), *recipe_module._POOL_STREAMS.values()])
+
+    seen = []
+    state.G.AtoB.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].rng.clone()))
+    cyclegan.step(state, recipe, pair(recipe))
+    there, back = (words(rng, 1, 8) for rng in seen)
+    assert not torch.equal(there, back)
+
+
+@pytest.mark.parametrize("fields", [{}, {"norm": "batch"}, {"dropout_p": 0.5}], ids=["instance", "batch", "dropout"])
+def test_a_step_in_16_bits_is_near_and_its_pictures_are_not_in_16_bits(fields, monkeypatch):
+    monkeypatch.setattr(
+        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
+    )
+    rows, types = {}, {}
+    for amp in (False, True):
+        recipe = tiny(amp=amp, **fields)
+        state, types[amp] = cyclegan.build(recipe, "cpu"), []
+        for module in (state.G.AtoB, state.G.AtoB.blocks[2]):
+            module.register_forward_hook(
+                lambda _, inputs, outputs, seen=types[amp]: seen.extend(
+                    t.dtype for t in (*inputs, outputs) if isinstance(t, torch.Tensor)
+                )
+            )
+        batches = [pair(recipe, seed=i) for i in range(2)]
+        rows[amp] = [{k: float(v) for k, v in cyclegan.step(state, recipe, b).items()} for b in batches]
+    assert set(types[False]) == {torch.float32}
+    per_pass = [torch.bfloat16] * 2 + [torch.float32] * 2  # the block's inputs, then the generator's ends
+    assert types[True] == 4 * per_pass
+    for exact, low in zip(rows[False], rows[True], strict=True):
+        assert low == pytest.approx(exact, rel=0.05, abs=0.02)
+
+
+# Variants
+
+
+VARIANTS = {
+    "batch": {"norm": "batch"},
+    "affine": {"in_affine": True},
+    "nine blocks": {"generator": "resnet_9"},
+    "dropout": {"dropout_p": 0.5},
+    "pixel D": {"n_layers_d": 0, "norm": "batch"},
+    "three-layer D": {"n_layers_d": 3},
+    "wgangp": {"gan_mode": "wgangp"},
+    "kaiming": {"init": "kaiming"},
+    "grey to colour": {"input_channels": 1, "output_channels": 3, "lambda_identity": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_trains_and_is_used(name):
+    fields = VARIANTS[name]
+    channels = fields.get("input_channels", 3), fields.get("output_channels", 3)
+    recipe = cyclegan.resolve(Recipe(**{**TINY, "ngf": 2, "ndf": 2, **fields}), channels)
+    state = cyclegan.build(recipe, "cpu")
+    before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    A, B = (torch.rand(2, c, 32, 32) * 2 - 1 for c in channels)
+    logs = cyclegan.step(state, recipe, Batch(A, B))
+    assert all(value.isfinite() for value in logs.values())
+    for tensor_name, tensor in state.tensors().items():
+        assert torch.equal(tensor, before[tensor_name]) == dead(tensor_name), tensor_name
+    assert cyclegan.sample(state.G, recipe, A).shape == B.shape
+    assert cyclegan.sample(state.G, recipe, B, direction="BtoA").shape == A.shape
+
+
+@pytest.mark.parametrize("fields", [{}, {"norm": "batch"}, {"in_affine": True}], ids=["instance", "batch", "affine"])
+def test_ref_and_native_agree(fields, monkeypatch):
+    if not _native.available():
+        pytest.skip(_native.why_missing())
+    recipe = tiny(**fields)
+    G = cyclegan.build(recipe, "cpu").G.double()
+    image, results = pair(recipe, dtype=torch.float64).A, []
+    for impl in ("ref", "native"):
+        with monkeypatch.context() as patch:
+            patch.setattr(ops, "norm_act", functools.partial(ops.norm_act, impl=impl))
+            painted = G.AtoB(image)
+            results.append((painted, *torch.autograd.grad(painted.square().sum(), [G.AtoB.stem.conv.weight])))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
+
+
+# Use
+
+
+def test_use_depends_on_nothing_but_the_picture():
+    for fields in ({}, {"norm": "batch"}, {"norm": "batch", "test_bn": "running"}, {"dropout_p": 0.5}):
+        recipe = tiny(ngf=4, ndf=4, **fields)
+        state, (A, _) = cyclegan.build(recipe, "cpu"), pair(recipe, n=3)
+        cyclegan.step(state, recipe, pair(recipe))
+        before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+        whole = cyclegan.sample(state.G, recipe, A)
+        alone = cyclegan.sample(state.G, recipe, A[1:2], torch.tensor([9, 9]))
+        torch.testing.assert_close(alone, whole[1:2], rtol=0, atol=1e-5)
+        assert whole.abs().max() <= 1
+        assert not whole.requires_grad
+        back = cyclegan.sample(state.G, recipe, A, direction="BtoA")
+        assert not torch.equal(back, whole)
+        assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
+    with pytest.raises(ValueError, match='direction must be "AtoB" or "BtoA"'):
+        cyclegan.sample(state.G, recipe, A, direction="both")
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_recipes(preset):
+    recipe = cyclegan.resolve(Recipe(**PRESETS[preset]))
+    assert recipe.generator in ("resnet_6", "resnet_9")
+    assert (recipe.input_channels, recipe.output_channels) == (3, 3)
+    assert cyclegan.resolve(recipe) == recipe
+
+
+def test_the_paper_is_the_paper():
+    recipe = cyclegan.resolve(Recipe(**PRESETS["paper"]))
+    expected = {
+        **{"load_size": 286, "crop_size": 256, "flip": True, "generator": "resnet_9", "ngf": 64, "ndf": 64},
+        **{"n_layers_d": 3, "norm": "instance", "in_affine": False, "dropout_p": 0.0, "init": "normal"},
+        **{"gan_mode": "lsgan", "pool_size": 50, "lambda_gan": 1.0, "lambda_a": 10.0, "lambda_b": 10.0},
+        **{"lambda_identity": 0.5, "d_loss_scale": 0.5, "batch": 1, "epochs": 100, "decay_epochs": 100},
+        **{"schedule": "linear", "lr": 2e-4, "beta1": 0.5, "beta2": 0.999, "weight_decay": 0.0, "init_gain": 0.02},
+    }
+    assert {name: getattr(recipe, name) for name in expected} == expected
+
+
+def test_ablations_differ_from_the_paper_in_weights_and_size_alone():
+    for name in ("cycle-only", "gan-only", "forward", "backward"):
+        recipe = Recipe(**PRESETS[name])
+        changed = {f.name for f in dataclasses.fields(recipe) if getattr(recipe, f.name) != f.default}
+        assert changed <= {"load_size", "crop_size", "lambda_identity", "lambda_gan", "lambda_a", "lambda_b"}
+        assert recipe.lambda_identity == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"crop_size": 250}, "--crop-size must be a multiple of 4 such as 248 or 252, got 250"),
+        ({"crop_size": 4}, "--crop-size must be at least 8"),
+        ({"crop_size": 300}, "--load-size must be at least --crop-size 300"),
+        ({"n_layers_d": 7}, "--n-layers-d must be at most 6"),
+        ({"n_layers_d": 6, "crop_size": 128}, "a crop size of at least 192, or fewer layers"),
+        ({"generator": "unet"}, "--generator must be one of auto, resnet_6, resnet_9"),
+        ({"gan_mode": "hinge"}, "--gan-mode must be one of"),
+        ({"dropout_p": 1.0}, r"--dropout-p must be in \[0, 1\)"),
+        ({"pool_size": -1}, "--pool-size must be at least 0"),
+        ({"lambda_gan": 0.0, "lambda_a": 0.0, "lambda_b": 0.0}, "there is nothing to train G with"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_one_clear_line(fields, message):
+    with pytest.raises(UserError, match=message) as caught:
+        Recipe(**fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_channels_that_the_data_does_not_have():
+    with pytest.raises(UserError, match="--input-channels is 4, but the data has 3"):
+        cyclegan.resolve(Recipe(input_channels=4), (3, 3))
+    with pytest.raises(UserError, match="--lambda-identity needs as many channels in A as in B, got 1 and 3"):
+        cyclegan.resolve(Recipe(), (1, 3))
+    assert cyclegan.resolve(Recipe(lambda_identity=0.0), (1, 3)).input_channels == 1
+
+
+def test_build_depends_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = cyclegan.build(tiny(), "cpu").tensors()
+    torch.manual_seed(2)
+    again, other = cyclegan.build(tiny(), "cpu").tensors(), cyclegan.build(tiny(seed=1), "cpu").tensors()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    weight = "net.G.AtoB.stem.conv.weight"
+    assert not torch.equal(first[weight], other[weight])
+    assert not torch.equal(first[weight], first["net.G.BtoA.stem.conv.weight"])
+    assert first[weight].is_contiguous(memory_format=torch.channels_last)
+
+
+# On a GPU
+
+
+CUDA_FIELDS = [{}, {"norm": "batch"}, {"dropout_p": 0.5}, {"gan_mode": "wgangp"}, {"lambda_identity": 0.0}]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("fields", CUDA_FIELDS)
+def test_a_step_on_cuda_equals_the_cpu(fields, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    recipe = tiny(**fields)
+    logs = {}
+    for device in ("cpu", "cuda"):
+        state = cyclegan.build(recipe, device)
+        rows = [cyclegan.step(state, recipe, pair(recipe, seed=i, device=device)) for i in range(2)]
+        logs[device] = [{name: float(value) for name, value in row.items()} for row in rows]
+    for cpu, cuda in zip(logs["cpu"], logs["cuda"], strict=True):
+        assert cuda == pytest.approx(cpu, rel=2e-2, abs=2e-2)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("fields", [*CUDA_FIELDS, {"amp": True}, {"amp": True, "amp_dtype": "fp16"}])
+def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    recipe = tiny(ema_half_life_images=100.0, pool_size=3, **fields)
+    feed = [pair(recipe, seed=seed, device="cuda") for seed in range(6)]
+    tensors, rows = [], []
+    for captured in (False, True):
+        state = cyclegan.build(recipe, "cuda")
+        plain = functools.partial(cyclegan.step, state, recipe)
+        act = GraphedStep(plain, state, feed[0]) if captured else plain
+        rows.append([{name: value.clone() for name, value in act(batch).items()} for batch in feed])
+        tensors.append(state.tensors())
+    for a, b in zip(*rows, strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    for name, tensor in tensors[0].items():
+        assert torch.equal(tensor, tensors[1][name]), name
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("fields", [*CUDA_FIELDS, {"amp": True}, {"amp": True, "amp_dtype": "fp16"}])
+def test_a_step_never_waits_for_the_gpu(fields):
+    recipe = tiny(**fields)
+    state, batch = cyclegan.build(recipe, "cuda"), pair(recipe, device="cuda")
+    cyclegan.step(state, recipe, batch)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(2):
+            cyclegan.step(state, recipe, batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
