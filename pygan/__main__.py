@@ -61,7 +61,7 @@ def _parser(train_gan: str | None, doctor_gan: str | None = None) -> argparse.Ar
     doctor.add_argument("--json", action="store_true", help="the same as JSON")
     doctor.add_argument("--kernels", metavar="GAN", help="which kernel computes each layer of its step, and why")
     if doctor_gan:
-        _kernel_flags(doctor, gans.load(doctor_gan))
+        _kernel_flags(doctor, gans.load(doctor_gan, without_data=True))
     return parser
 
 
@@ -203,7 +203,7 @@ def _run(argv: Sequence[str]) -> int:
     if args.kernels:
         from pygan import kernels
 
-        gan = gans.load(args.kernels)
+        gan = gans.load(args.kernels, without_data=True)
         recipe_fields = {field.name for field in dataclasses.fields(gan.Recipe)} - {"kernels"}
         given = {name: value for name, value in vars(args).items() if name in recipe_fields}
         return kernels.report(gan, args.kernels, args.preset, given, args.device)

@@ -57,11 +57,12 @@ def walk(gan: ModuleType, recipe: BaseRecipe, dtype: torch.dtype, device_type: s
     """Every convolution of one training step, in the order of the computation."""
     seen: dict[tuple[str, tuple[int, ...]], Layer] = {}
 
-    def note(name: str, layer: nn.Module, x: Tensor) -> None:
+    def note(name: str, layer: nn.Module, x: Tensor, padded: bool) -> None:
         conv = layer.conv if isinstance(layer, ConvNormAct) else layer
         x_shape = tuple(x.shape)
         before = seen.get((name, x_shape))
-        y_shape = tuple(conv.out_shape(x_shape))
+        border = 2 * conv.geometry.padding if padded else 0  # that x has already
+        y_shape = tuple(conv.out_shape((*x_shape[:2], x_shape[2] - border, x_shape[3] - border)))
         path = layer.path(x_shape, dtype, device_type)
         calls = 1 if before is None else before.calls + 1
         seen[name, x_shape] = Layer(name, _kind(conv), x_shape, y_shape, calls, path)
@@ -70,13 +71,15 @@ def walk(gan: ModuleType, recipe: BaseRecipe, dtype: torch.dtype, device_type: s
         state = gan.build(recipe, "meta")
         for opt in state.opts:
             state.opts[opt] = _Still()
-        hooks = []
         for net_name, net in state.nets.items():
             inside = {id(block.conv) for block in net.modules() if isinstance(block, ConvNormAct)}
             for path, layer in net.named_modules():
                 if isinstance(layer, ConvNormAct) or (is_convolution(layer) and id(layer) not in inside):
-                    hook = lambda layer, inputs, name=f"{net_name}.{path}": note(name, layer, inputs[0])  # noqa: E731
-                    hooks.append(layer.register_forward_pre_hook(hook))
+
+                    def hook(layer: nn.Module, inputs: Any, options: Any, name: str = f"{net_name}.{path}") -> None:
+                        note(name, layer, inputs[0], options.get("padded", False))
+
+                    layer.register_forward_pre_hook(hook, with_kwargs=True)
         shape = (recipe.batch, -1, recipe.crop_size, recipe.crop_size)
         channels = getattr(recipe, "input_channels", 0) or 3, getattr(recipe, "output_channels", 0) or 3
         images = (

@@ -34,28 +34,25 @@ def exchange_(images: Tensor, count: Tensor, fresh: Tensor, *, rng: Tensor, stre
     _check(images, count, fresh)
     size, n = images.shape[0], fresh.shape[0]
     chance, place = words(rng, stream, 2 * n).view(n, 2).unbind(1)
-    turn = torch.arange(n, device=fresh.device)
+    index = torch.arange(2 * n, device=fresh.device)
+    turn, own = index[:n], index[n:]  # picture i of `fresh`: its turn i, and n + i, where it stands in `table`
+    filled = count + index  # how full the pool is at each turn, if it is not full yet
 
-    filling = count + turn < size  # those at the front, so that their slots are consecutive
-    slot = torch.where(filling, count + turn, place * size >> 32)
-    swaps = ~filling & (chance > 1 << 31)
-    stored = filling | swaps
+    filling = filled[:n] < size  # those at the front, so that their slots are consecutive
+    slot = torch.where(filling, filled[:n], place * size >> 32)
+    high = chance > 1 << 31
+    swaps, stored = high > filling, high | filling  # of booleans, > is "and not"
 
-    # What slot[i] holds when picture i arrives, and at the end: the last one stored there before, if there is any.
-    visits = stored & (slot == slot[:, None])  # (n, n): picture j is stored where picture i goes
-    before = torch.where(visits & (turn < turn[:, None]), turn, -1).amax(dim=1)
-    finally_ = torch.where(visits, turn, -1).amax(dim=1)
+    # What slot[i] holds when picture i arrives, and at the end, as places in `table`: the last picture stored there
+    # before, n + j, which is greater than all others; where there is none, what it held at first, i.
+    holds = torch.where(stored & (slot == slot[:, None]), own, turn[:, None])  # (n, n): after picture j alone
+    before, finally_ = holds.tril(-1).amax(dim=1), holds.amax(dim=1)
 
     rows = images.permute(0, 2, 3, 1).view(size, -1)  # one picture in a row, the memory of `images`
-    fresh_rows = fresh.permute(0, 2, 3, 1).reshape(n, -1)
-    old = rows.index_select(0, slot)
-
-    def pick(from_fresh: Tensor, which: Tensor) -> Tensor:
-        return torch.where(from_fresh[:, None], fresh_rows.index_select(0, which.clamp(min=0)), old)
-
-    returned = pick(~swaps | (before >= 0), torch.where(swaps, before, turn))
-    rows.index_copy_(0, slot, pick(finally_ >= 0, finally_))  # slots that come twice are given the same value twice
-    count.add_(n).clamp_(max=size)
+    table = torch.cat((rows.index_select(0, slot), fresh.permute(0, 2, 3, 1).reshape(n, -1)))
+    returned = table.index_select(0, torch.where(swaps, before, own))
+    rows.index_copy_(0, slot, table.index_select(0, finally_))  # slots that come twice are given the same value twice
+    torch.clamp(filled[n], max=size, out=count)
     _, c, h, w = images.shape
     return returned.view(n, h, w, c).permute(0, 3, 1, 2)
 

@@ -5,7 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pygan.nn import Conv, ConvNormAct, Deconv, DeconvSame, Mode, NormAct, UpsampleConv, init_weights_
+import pygan.nn as pygan_nn
+from pygan.gans.pix2pix import model as pix2pix_model
+from pygan.nn import Conv, ConvNormAct, Deconv, Deconv3, DeconvSame, Mode, NormAct, UpsampleConv, init_weights_
+from pygan.ops.conv import path as conv_path
 
 
 def block_and_stock(norm="batch", bn="pytorch"):
@@ -143,3 +146,95 @@ def test_glorot_is_uniform_and_norms_can_begin_at_one():
     assert torch.equal(initialised("normal", norm_std=0.0)[0].norm_act.weight, torch.ones(64))
     with pytest.raises(ValueError, match="kind must be one of normal"):
         initialised("zeros")
+
+
+# Paths: the fused kernels' references on a CPU must be the plain blocks
+
+
+@pytest.fixture
+def own_kernels(monkeypatch):
+    """Every layer takes the path that a GPU would take in bfloat16; on a CPU its op then runs its reference."""
+    taken = []
+
+    def as_on_a_gpu(x_shape, weight_shape, geometry, *, dtype, device_type, own=True):
+        path = conv_path(x_shape, weight_shape, geometry, dtype=torch.bfloat16, device_type="cuda", own=own)
+        taken.append(path.name)
+        return path
+
+    monkeypatch.setattr(pygan_nn, "conv_path", as_on_a_gpu)
+    return taken
+
+
+def net_and_inputs():
+    torch.manual_seed(0)
+    net = pix2pix_model.unet(3, 3, levels=4, dropout_levels=(1,)).double()
+    x = torch.rand(2, 3, 16, 32, dtype=torch.float64).mul(2).sub(1)
+    return net, x.contiguous(memory_format=torch.channels_last)
+
+
+def run_net(net, x, mode):
+    net.zero_grad()
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    y = net(x, mode)
+    y.square().sum().backward()
+    gradients = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    running = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    with torch.no_grad():
+        for name, buffer in net.named_buffers():
+            buffer.copy_(before[name])
+    return {"y": y.detach()} | gradients | running
+
+
+@pytest.mark.parametrize("statistics", ["update", "batch", "running"])
+def test_fused_paths_compute_what_the_blocks_compute(own_kernels, statistics):
+    net, x = net_and_inputs()
+    mode = Mode(rng=torch.tensor([1, 2]), statistics=statistics, groups=1 if statistics == "running" else 2)
+    pygan_nn.choose_kernels_(net, "library")
+    expected = run_net(net, x, mode)
+    assert set(own_kernels) == {"library"}
+    own_kernels.clear()
+    pygan_nn.choose_kernels_(net, "auto")
+    got = run_net(net, x, mode)
+    assert {"thin", "small", "library"} >= set(own_kernels) >= {"thin", "small"}
+    assert got.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            got[name], value, rtol=1e-9, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_a_reflected_layer_pads_unless_it_is_padded():
+    conv = Conv(2, 3, kernel=3, padding=1, pad_mode="reflect").double()
+    x = torch.rand(2, 2, 5, 6, dtype=torch.float64)
+    padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    expected = F.conv2d(padded, conv.weight, conv.bias)
+    torch.testing.assert_close(conv(x), expected)
+    torch.testing.assert_close(conv(padded, padded=True), expected)
+    assert conv.out_shape(x.shape) == expected.shape
+    with pytest.raises(ValueError, match='pad_mode must be "zeros" or "reflect"'):
+        Conv(2, 3, kernel=3, padding=1, pad_mode="mirror")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv(3, 4, kernel=4, stride=2, padding=1),
+        Conv(3, 4, kernel=3, stride=2, pad="right_bottom"),
+        Deconv(3, 4),
+        Deconv3(3, 4),
+        DeconvSame(3, 4),
+        UpsampleConv(3, 4),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_know_the_shape_of_their_output(layer):
+    x = torch.rand(2, 3, 6, 8)
+    assert layer(x).shape == layer.out_shape(x.shape)
+
+
+def test_deconv3_doubles():
+    layer = Deconv3(3, 4).double()
+    x = torch.rand(2, 3, 5, 6, dtype=torch.float64)
+    expected = F.conv_transpose2d(x, layer.weight, layer.bias, stride=2, padding=1, output_padding=1)
+    torch.testing.assert_close(layer(x), expected)
+    assert expected.shape == (2, 4, 10, 12)

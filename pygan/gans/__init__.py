@@ -12,9 +12,10 @@ from pygan.errors import UserError
 _HERE = Path(__file__).parent
 
 
-def names() -> list[str]:
-    """The GANs that can be trained: folders whose __init__ exports `batches`, beside which the rest of a GAN stands."""
-    return sorted(entry.name for entry in _HERE.iterdir() if (entry / "recipe.py").exists() and _feeds(entry.name))
+def names(*, without_data: bool = False) -> list[str]:
+    """The GANs that can be trained: folders whose __init__ exports `batches`. without_data: also those that lack it."""
+    folders = (entry.name for entry in _HERE.iterdir() if (entry / "recipe.py").exists())
+    return sorted(name for name in folders if without_data or _feeds(name))
 
 
 def _feeds(name: str) -> bool:
@@ -31,8 +32,12 @@ def title(name: str) -> str:
     return docstring.partition("\n")[0]
 
 
-def load(name: str) -> ModuleType:
-    """The module of a GAN: Recipe, PRESETS, build, batches, step, sample. Errors: UserError if there is none."""
-    if name not in names():
-        raise UserError(f"unknown GAN {name!r}: choose one of {', '.join(names())}")
+def load(name: str, *, without_data: bool = False) -> ModuleType:
+    """The module of a GAN: Recipe, PRESETS, build, batches, step, sample. Errors: UserError if there is none.
+
+    without_data: also one whose `batches` is not there yet.
+    """
+    known = names(without_data=without_data)
+    if name not in known:
+        raise UserError(f"unknown GAN {name!r}: choose one of {', '.join(known)}")
     return importlib.import_module(f"pygan.gans.{name}")

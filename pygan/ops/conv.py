@@ -70,8 +70,11 @@ def path(
     not_thin = thin_conv_why_not(*shapes, **given, dtype=dtype, device_type=device_type)
     if not not_thin:
         return Path("thin", "few channels on one side")
-    few = min(weight_shape[:2]) <= 8
-    return Path("library", not_thin if few else not_small)
+    if min(weight_shape[:2]) <= 8:
+        return Path("library", not_thin)
+    if (*weight_shape[2:], geometry.stride) == (4, 4, 2):
+        return Path("library", not_small)
+    return Path("library", "many channels on both sides: the library is near what the hardware can do")
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:

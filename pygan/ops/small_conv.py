@@ -24,6 +24,7 @@ from pygan.ops.norm_act import ACTS, NORMS, nhwc_pitch, norm_act
 MAX_BATCH = 8
 MAX_SIDE = 16  # of the smaller of the two maps
 MAX_ROWS = 1024  # n * h * w of the larger one
+FUSED_ROWS = 512  # n * h * w of the result, up to which the norm is done in the launch of the convolution
 _CHANNELS = 64  # the kernels take multiples
 
 
@@ -105,6 +106,15 @@ def small_conv_ref(
     return norm_act(z, norm_weight, norm_bias, **norm_options, impl="ref")
 
 
+def _norm_act(z, norm_weight, norm_bias, rng, running_mean, running_var, out, skip_out, o: _Options, impl: str):
+    norm_options = o._asdict()
+    del norm_options["transposed"]
+    return norm_act(
+        z, norm_weight, norm_bias, rng=rng, running_mean=running_mean, running_var=running_var, out=out,
+        skip_out=skip_out, **norm_options, impl=impl,
+    )  # fmt: skip
+
+
 # --- the native operators ---------------------------------------------------------------------------------------------
 
 
@@ -143,8 +153,45 @@ if compiled("small_conv"):
     torch.library.register_fake("pygan::small_conv_dw", _fake_dw)
 
 
+def _conv_gradients(
+    dz: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x, weight and bias, of those that are needed. dz: (n, o, h', w')."""
+    needs_x, needs_weight, needs_bias = needs
+    needs_weight = needs_weight and (not weight.is_leaf or wants(weight))
+    if torch.is_grad_enabled():  # this backward will be differentiated: PyTorch's own formula can be
+        channels = None if bias is None else list(bias.shape)
+        mask = [needs_x, needs_weight, needs_bias]
+        return torch.ops.aten.convolution_backward(
+            dz, x, weight, channels, [2, 2], [1, 1], [1, 1], transposed, [0, 0], 1, mask
+        )
+    dz = dz if _is_readable(dz) else dz.clone(memory_format=torch.channels_last)
+    dx = torch.ops.pygan.small_conv_dx.default(dz, weight, transposed=transposed) if needs_x else None
+    dweight = torch.ops.pygan.small_conv_dw.default(dz, x, transposed=transposed) if needs_weight else None
+    # in front of a norm with batch statistics there is no bias, so this is rare
+    wide = torch.float64 if dz.dtype == torch.float64 else torch.float32
+    dbias = dz.sum((0, 2, 3), dtype=wide).to(dz.dtype) if needs_bias else None
+    return dx, dweight, dbias
+
+
+class _Convolution(torch.autograd.Function):
+    """The convolution alone, on the native operators."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, transposed):
+        plain = _Options(transposed, "none", 1, 0.0, "none", None, 0.0, 0.0, 0, 0.0, False)
+        z, _, _ = torch.ops.pygan.small_conv.default(x, weight, bias, *[None] * 7, **plain._asdict())
+        ctx.save_for_backward(x, weight, bias)
+        ctx.transposed = transposed
+        return z
+
+    @staticmethod
+    def backward(ctx, dz: Tensor):
+        return *_conv_gradients(dz, *ctx.saved_tensors, ctx.transposed, ctx.needs_input_grad[:3]), None
+
+
 class _SmallConv(torch.autograd.Function):
-    """small_conv on the native operators."""
+    """The convolution and norm_act behind it, on the native operators."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, norm_weight, norm_bias, rng, running_mean, running_var, out, skip_out, o):
@@ -171,44 +218,27 @@ class _SmallConv(torch.autograd.Function):
         if dy is None and ds is None:
             return (None,) * 5 + nothing
         x, weight, bias, norm_weight, norm_bias, rng, z, mean, rstd = ctx.saved_tensors
-        o = ctx.options
-        needs_x, needs_weight, needs_bias, needs_norm_weight, needs_norm_bias = ctx.needs_input_grad[:5]
-        needs_weight = needs_weight and (not weight.is_leaf or wants(weight))
-        twice = torch.is_grad_enabled()  # this backward will be differentiated: PyTorch's own formulas can be
-        if twice:
+        o, needs = ctx.options, ctx.needs_input_grad
+        if torch.is_grad_enabled():  # for a second derivative z must lead to x and weight
             z = _convolve(x, weight, bias, o.transposed).contiguous(memory_format=torch.channels_last)
-
-        # of the norm: the small half of the work
         norm_options = o._asdict()
         del norm_options["transposed"], norm_options["momentum"]
         dz, dnorm_weight, dnorm_bias = torch.ops.pygan.norm_act_backward.default(
-            _as_nhwc(dy), _as_nhwc(ds), z, norm_weight, norm_bias, mean, rstd, rng,
-            **norm_options, need_dx=needs_x or needs_weight or needs_bias,
-        )  # fmt: skip
-
-        # of the convolution
-        dx = dweight = dbias = None
-        if twice:
-            channels = [z.shape[1]] if bias is not None else None
-            dx, dweight, dbias = torch.ops.aten.convolution_backward(
-                dz, x, weight, channels, [2, 2], [1, 1], [1, 1], o.transposed, [0, 0], 1,
-                [needs_x, needs_weight, needs_bias],
-            )  # fmt: skip
-        else:
-            if needs_x:
-                dx = torch.ops.pygan.small_conv_dx.default(dz, weight, transposed=o.transposed)
-            if needs_weight:
-                dweight = torch.ops.pygan.small_conv_dw.default(dz, x, transposed=o.transposed)
-            if needs_bias:  # in front of a norm with batch statistics there is none, so this is rare
-                dbias = dz.sum((0, 2, 3), dtype=mean.dtype).to(dz.dtype)
-        return (
-            dx,
-            dweight,
-            dbias,
-            dnorm_weight if needs_norm_weight else None,
-            dnorm_bias if needs_norm_bias else None,
-            *nothing,
+            _as_nhwc(dy),
+            _as_nhwc(ds),
+            z,
+            norm_weight,
+            norm_bias,
+            mean,
+            rstd,
+            rng,
+            **norm_options,
+            need_dx=any(needs[:3]),
         )
+        conv = (None,) * 3
+        if any(needs[:3]):
+            conv = _conv_gradients(dz, x, weight, bias, o.transposed, needs[:3])
+        return *conv, dnorm_weight if needs[3] else None, dnorm_bias if needs[4] else None, *nothing
 
 
 def _is_readable(t: Tensor) -> bool:
@@ -413,14 +443,14 @@ def small_conv(
     way = _way(x, weight, slots, transposed, impl)
     if way != "native":
         z = _convolve(x, weight, bias, transposed).contiguous(memory_format=torch.channels_last)
-        norm_options = o._asdict()
-        del norm_options["transposed"]
-        return norm_act(
-            z, norm_weight, norm_bias, rng=rng, running_mean=running_mean, running_var=running_var, out=out,
-            skip_out=skip_out, **norm_options, impl="ref" if way == "ref" else "auto",
-        )  # fmt: skip
+        way = "ref" if way == "ref" else "auto"
+        return _norm_act(z, norm_weight, norm_bias, rng, running_mean, running_var, out, skip_out, o, way)
     x = x if _is_readable(x) else _copied("x", x)
     weight = weight if _is_readable(weight) and nhwc_pitch(weight) == weight.shape[1] else _copied("weight", weight)
+    n, _, h, w = _out_shape(x, weight, transposed)
+    if n * h * w > FUSED_ROWS:  # norm_act spreads them over the GPU; the block that ends a fused launch is alone
+        z = _Convolution.apply(x, weight, bias, transposed)
+        return _norm_act(z, norm_weight, norm_bias, rng, running_mean, running_var, out, skip_out, o, "native")
     y, s = _SmallConv.apply(
         x, weight, bias, norm_weight, norm_bias, rng, running_mean, running_var, out, skip_out, o
     )  # fmt: skip
