@@ -28,10 +28,10 @@ class GraphedStep:
     returned logs are overwritten by the next call.
 
     The graph is wide where the step is (`streams`): gradients of small layers' weights and the optimizer run beside the
-    backward pass, the two networks of a pair beside each other.
+    backward pass, the two networks of a pair beside each other. overlap=False: one kernel after the other.
     """
 
-    def __init__(self, step: Step, state: State, batch: Any) -> None:
+    def __init__(self, step: Step, state: State, batch: Any, *, overlap: bool = True) -> None:
         self._batch = type(batch)(*(torch.empty_like(tensor, device=state.device) for tensor in batch))
         self._load(batch)
         live = state.tensors()
@@ -39,7 +39,7 @@ class GraphedStep:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            with streams.overlapping():
+            with streams.overlapping(overlap):
                 for _ in range(_WARM_UP):
                     step(self._batch)
             with torch.no_grad():
@@ -49,7 +49,7 @@ class GraphedStep:
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # "thread_local": a feed may allocate on the GPU from its own threads meanwhile, which is none of our business.
-        with streams.overlapping(), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with streams.overlapping(overlap), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logs = step(self._batch)
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:

@@ -84,8 +84,7 @@ class Adam:
             _Slot(name, param, copies.get(name), offset)
             for (name, param), offset in zip(params.items(), offsets, strict=True)
         ]
-        exact = torch.float64 if first.dtype == torch.float64 else torch.float32
-        self._hyper = torch.tensor([lr, *betas], dtype=exact, device=first.device)
+        self._hyper = torch.tensor([lr, *betas], dtype=torch.float64, device=first.device)  # 1 - 0.999 needs the digits
         self._step = torch.zeros((), dtype=torch.int64, device=first.device)
         self.found_inf = torch.zeros((), dtype=torch.float32, device=first.device)
         self._arrived: list[_Slot] | None = None  # gradients that are waiting; None: nobody collects them

@@ -21,7 +21,7 @@ void check_scalar(const char* op, const char* name, const Tensor& t, ScalarType 
                   const Tensor& like) {
   STD_TORCH_CHECK(t.numel() == 1 && t.scalar_type() == dtype, op, ": ", name, " must be one ", dtype_name,
                   " value, got the shape ", shape_of(t));
-  STD_TORCH_CHECK(t.device() == like.device(), op, ": ", name, " must be on the device of ", "the others");
+  STD_TORCH_CHECK(t.device() == like.device(), op, ": ", name, " must be on the device of the others");
 }
 
 // True where `t` fills one run of memory, in any order of its dimensions.

@@ -158,7 +158,7 @@ PYGAN_GLOBAL void __launch_bounds__(kThreads) adam_kernel(const Table table, con
       q.m[j] = toward(q.m[j], g, s.weight1);
       q.v[j] = toward(q.v[j], __fmul_rn(g, g), s.weight2);
       q.p[j] = fmaf(-s.rate, q.m[j] / fmaf(sqrtf(q.v[j]), s.inverse_root, s.eps), p);
-      q.e[j] = toward(q.e[j], q.p[j], s.ema_weight);  // of no use without an ema
+      if (args.ema != nullptr) q.e[j] = toward(q.e[j], q.p[j], s.ema_weight);
     }
     // store
     if (values == kQuad)
