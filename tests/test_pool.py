@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pygan import pool
 from pygan.ops.philox import words
@@ -52,7 +53,7 @@ def run(size, batch, steps, device="cpu", shape=SHAPE, seed=7):
     return returned, own
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [1, 2, 4, 9])
 @pytest.mark.parametrize("size", [1, 2, 6, 50])
 def test_it_is_the_plain_loop(size, batch):
     steps = 100 // batch + 20
@@ -83,6 +84,14 @@ def test_a_batch_may_be_larger_than_the_pool_and_meets_its_own_pictures():
     assert ids[0][:2] == [0, 1]
     same_batch = [back // 8 == i and back != i * 8 + j for i, row in enumerate(ids) for j, back in enumerate(row)]
     assert any(same_batch)
+
+
+def test_the_count_ends_at_the_size():
+    counts, own, rng = [], pool.empty(5, SHAPE, device="cpu"), torch.tensor([7, 0])
+    for i in range(4):
+        pool.exchange_(**own, fresh=numbered(2 * i, 2), rng=rng, stream=3)
+        counts.append(own["count"].item())
+    assert counts == [2, 4, 5, 5]
 
 
 def test_what_comes_back_is_channels_last_and_its_own_memory():
@@ -131,6 +140,25 @@ def test_the_state_carries_it():
             tensor.copy_(whole.tensors()[name])
     assert torch.equal(go_on(whole, 20, 5), go_on(resumed, 20, 5))
     assert torch.equal(whole.pool_images, resumed.pool_images)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_it_is_few_launches(batch):
+    """Operations that are no views, beside the draws: on a GPU each of them is a kernel in the graph of a step."""
+
+    class Count(TorchDispatchMode):
+        kernels = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.kernels += not func.is_view
+            return func(*args, **(kwargs or {}))
+
+    own, fresh, rng = pool.empty(6, SHAPE, device="cpu"), numbered(0, batch), torch.tensor([7, 0])
+    with Count() as whole:
+        pool.exchange_(**own, fresh=fresh, rng=rng, stream=3)
+    with Count() as draws:
+        words(rng, 3, 2 * batch)
+    assert 0 < whole.kernels - draws.kernels <= 22
 
 
 def test_it_has_no_history():

@@ -5,7 +5,10 @@ import pytest
 from pygan.ops import _native
 from pygan.ops._impl import compiled
 
-OPS = ("norm_act", "upsample_concat", "gan_loss", "l1_loss", "loss_sum", "crop_flip", "adam_")
+OPS = (
+    *("norm_act", "upsample_concat", "gan_loss", "l1_loss", "loss_sum", "crop_flip", "adam_", "philox_words"),
+    *("thin_spread", "thin_wgrad", "thin_gather", "small_conv"),
+)
 
 
 def test_the_library_is_loaded_with_every_op():

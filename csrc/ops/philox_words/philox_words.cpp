@@ -12,9 +12,8 @@ namespace {
 
 Tensor philox_words(Tensor rng, int64_t stream, int64_t count) {
   const char* op = "philox_words";
-  STD_TORCH_CHECK(
-      rng.dim() == 1 && rng.size(0) == 2 && rng.stride(0) == 1 && rng.scalar_type() == ScalarType::Long, op,
-      ": rng must be contiguous int64 of shape [2], {seed, offset}, got shape ", shape_of(rng));
+  STD_TORCH_CHECK(rng.dim() == 1 && rng.size(0) == 2 && rng.stride(0) == 1 && rng.scalar_type() == ScalarType::Long, op,
+                  ": rng must be contiguous int64 of shape [2], {seed, offset}, got shape ", shape_of(rng));
   STD_TORCH_CHECK(count >= 0, op, ": count must be at least 0, got ", count);
   Tensor out = torch::stable::new_empty(rng, {count});
   PhiloxWordsArgs args{};

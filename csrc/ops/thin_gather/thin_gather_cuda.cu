@@ -24,7 +24,7 @@
 //     tiles of N, 0.5 GB of products in and out = 90 us; 450 of 590 issue slots a row and quarter. The rest is the start
 //     of a block and a barrier every two rows. 12 warps an SM.
 //   128 -> 3, 4 x 4, stride 2, 128 x 128     4 / 22 / 77   (1.1 / 17 / 69, 27 / 198 / 718): bytes
-//   512 -> 1, 4 x 4, 31 x 31                 4 / 10 / 22   (0.2 / 3.7 / 15, 25 / 62 / 156): bytes, 20% of them halo
+//   512 -> 1, 4 x 4, 31 x 31                 6 / 10 / 22   (0.2 / 3.7 / 15, 25 / 62 / 156): bytes, 20% of them halo
 #include "common/mma.h"
 #include "ops/thin_gather/thin_gather.h"
 
@@ -555,8 +555,9 @@ Plan plan_of(const ThinGatherArgs& a, const Device& device) {
         static_cast<double>(resident * ((p.warps() + 3) / 4)) * kLines * 4 * min(kChunks, p.blocks) * 7;
     const double memory = static_cast<double>(resident) * p.planes * pixels * 128 / 18;
     const double row_cycles = max(max(tensor, memory), 200.0) + 150.0 / kRows;
-    const int64_t most = min(int64_t{p.lines}, max(4 * places / columns, int64_t{8}));
-    for (int64_t tiles = ceil_div(p.lines, sum_lines); tiles <= max(most, ceil_div(p.lines, sum_lines)); ++tiles) {
+    const int64_t fewest = ceil_div(p.lines, sum_lines);
+    const int64_t most = max(min(int64_t{p.lines}, max(4 * places / columns, int64_t{8})), fewest);
+    for (int64_t tiles = fewest; tiles <= most;) {
       p.lines_per_tile = static_cast<int>(ceil_div(p.lines, tiles));
       p.tiles_y = static_cast<int>(ceil_div(p.lines, p.lines_per_tile));
       const double waves = static_cast<double>(ceil_div(columns * p.tiles_y, places));
@@ -565,6 +566,8 @@ Plan plan_of(const ThinGatherArgs& a, const Device& device) {
         best = p;
         best_cycles = cycles;
       }
+      if (p.lines_per_tile == 1) break;
+      tiles = ceil_div(p.lines, p.lines_per_tile - 1);  // the next that are lower
     }
   }
   return best;
