@@ -51,18 +51,37 @@ def small_case(request):
     return cases.Case(request.param, 32, 4, 2)
 
 
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("float64")
 def test_pygan_and_the_yardstick_lose_the_same(small_case):
+    """All losses of 20 steps."""
+    data = cases.batches(small_case, "cpu")
+    ours, theirs = (
+        side_by_side.losses(cases.build(small_case, cases.WAYS[way], "cpu", check=True), data)
+        for way in ("pygan float32", "eager")
+    )
+    for step, expected in zip(ours, theirs, strict=True):
+        assert {name: step[name] for name in expected} == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_check_lets_the_right_step_pass(small_case):
     found = side_by_side.check(small_case, ["eager", "pygan float32"], "cpu")
     assert found["eager"] == {"losses_off": 0.0}
     assert isinstance(found["pygan float32"], dict), found
     assert max(found["pygan float32"].values()) <= 1
 
 
-def test_a_step_that_is_wrong_loses_differently(small_case, monkeypatch):
+def test_the_check_stops_a_wrong_step(small_case, monkeypatch):
     right = cases.ours
 
     def wrong(case, way, device, *, check):
-        monkeypatch.setattr(cases, "CHECK_LR", 4e-5)
+        monkeypatch.setitem(cases.CHECK_LR, case.gan, 1.2 * cases.CHECK_LR[case.gan])
         return right(case, way, device, check=check)
 
     monkeypatch.setattr(cases, "ours", wrong)

@@ -91,8 +91,10 @@ def _normalize(x: Tensor, o: _Options, running_mean: Tensor | None, running_var:
     return torch.cat(out) if len(out) > 1 else out[0]
 
 
-def _finish(x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, rng: Tensor | None, o: _Options) -> Tensor:
-    """Affine and dropout: x_hat -> z."""
+def _finish(
+    x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, rng: Tensor | None, o: _Options
+) -> Tensor:
+    """Affine, dropout and residual: x_hat -> u."""
     z = x_hat
     if weight is not None:
         z = z * _per_channel(weight)
@@ -101,7 +103,7 @@ def _finish(x_hat: Tensor, weight: Tensor | None, bias: Tensor | None, rng: Tens
     if o.dropout_p > 0:
         keep = keep_mask(tuple(z.shape), o.dropout_p, rng, o.rng_stream)
         z = z * (keep.to(z.dtype) / (1 - o.dropout_p))  # a product: a NaN that is dropped still shows
-    return z
+    return z if residual is None else z + residual.to(z.dtype)
 
 
 def _padded(u: Tensor, pad: int) -> Tensor:
@@ -112,6 +114,18 @@ def _padded(u: Tensor, pad: int) -> Tensor:
         after = u.narrow(dim, last - pad, pad).flip(dim)
         u = torch.cat((before, u, after), dim)
     return u
+
+
+def _stored(u: Tensor, act: str, pad: int, o: _Options, x: Tensor) -> Tensor:
+    """What is stored of u beside an x: activated, padded and rounded, in this order, so that the gradients of
+    reflected pixels are added up before they are rounded.
+    """
+    value = _activate(u, act, o.slope)
+    if pad > 0:
+        value = _padded(value, pad)
+        if nhwc_view(x):
+            value = value.contiguous(memory_format=torch.channels_last)
+    return value.to(x.dtype)
 
 
 def _interior(y: Tensor, pad: int) -> Tensor:
@@ -162,23 +176,15 @@ def _reference(
     o: _Options,
 ) -> tuple[Tensor, Tensor | None]:
     wide = x if x.dtype == torch.float64 else x.float()
-    u = _finish(_normalize(wide, o, running_mean, running_var), weight, bias, rng, o)
-    if residual is not None:
-        u = u + residual.to(u.dtype)
+    u = _finish(_normalize(wide, o, running_mean, running_var), weight, bias, residual, rng, o)
 
-    def stored(act: str, pad: int, slot: Tensor | None) -> Tensor:
-        value = _activate(u, act, o.slope)
-        if pad > 0:
-            value = _padded(value, pad)
-            if nhwc_view(x):
-                value = value.contiguous(memory_format=torch.channels_last)
-        value = value.to(x.dtype)  # last: gradients of reflected pixels are added up in the wide type
+    def placed(value: Tensor, slot: Tensor | None) -> Tensor:
         return value if slot is None else _Store.apply(value, slot)
 
-    y = stored(o.act, o.pad, out)
+    y = placed(_stored(u, o.act, o.pad, o, x), out)
     if o.skip_act is None:
         return y, None
-    s = stored(o.skip_act, 0, skip_out)
+    s = placed(_stored(u, o.skip_act, 0, o, x), skip_out)
     return y, _Interior.apply(s, y, o.pad) if _lies_in_y(o, skip_out) else s
 
 
@@ -201,16 +207,21 @@ def _register() -> None:
     """Tell torch what the native operators return without running them, and how the backward one is differentiated."""
 
     @torch.library.register_fake("pygan::norm_act")
-    def _(x, weight, bias, rng, running_mean, running_var, y, s, *, norm, groups, use_running, **_options):
+    def _(
+        x, weight, bias, rng, running_mean, running_var, y, s, residual=None, *, norm, groups, use_running, **_options
+    ):
         table = (_statistic_rows(x, norm, groups, use_running), x.shape[1])
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         return x.new_empty(table, dtype=dtype), x.new_empty(table, dtype=dtype)
 
     @torch.library.register_fake("pygan::norm_act_backward")
-    def _(dy, ds, x, weight, bias, mean, rstd, rng, *, need_dx, **_options):
-        dx = torch.empty_like(x, memory_format=torch.channels_last) if need_dx else x.new_empty(0)
+    def _(dy, ds, x, weight, bias, mean, rstd, rng, residual=None, *, need_dx, need_dresidual=False, **_options):
+        dx, dresidual = (
+            torch.empty_like(x, memory_format=torch.channels_last) if needed else x.new_empty(0)
+            for needed in (need_dx, need_dresidual)
+        )
         of = mean.new_empty
-        return dx, of(0 if weight is None else x.shape[1]), of(0 if bias is None else x.shape[1])
+        return dx, of(0 if weight is None else x.shape[1]), of(0 if bias is None else x.shape[1]), dresidual
 
     torch.library.register_autograd(
         "pygan::norm_act_backward", _backward_of_backward, setup_context=_save_for_backward_of_backward
@@ -222,36 +233,44 @@ def _save_for_backward_of_backward(ctx, inputs, keyword_only_inputs, output) -> 
     ctx.options = dict(keyword_only_inputs)
 
 
-def _backward_of_backward(ctx, ddx: Tensor, ddweight: Tensor, ddbias: Tensor) -> tuple:
+def _backward_of_backward(ctx, ddx: Tensor, ddweight: Tensor, ddbias: Tensor, ddresidual: Tensor) -> tuple:
     """Gradients of norm_act_backward through the specification, exact to any order.
 
     With statistics of the batch, mean and rstd are what they are: functions of x. The derivative to x is the total
     one, and that to mean and rstd is none.
     """
-    dy, ds, x, weight, bias, mean, rstd, rng = ctx.saved_tensors
-    need_dx = ctx.options["need_dx"]
-    o = _Options(momentum=0.0, pad=0, **{name: v for name, v in ctx.options.items() if name != "need_dx"})
+    dy, ds, x, weight, bias, mean, rstd, rng, residual = ctx.saved_tensors
+    options = dict(ctx.options)
+    need_dx, need_dresidual = options.pop("need_dx"), options.pop("need_dresidual")
+    o = _Options(momentum=0.0, **options)
     with torch.enable_grad():
         # Views of the inputs: a graph of its own from here on, that still leads to the inputs for a third derivative.
         # What carries no history (the first backward of a plain call) gets one.
         def source(t: Tensor | None) -> Tensor | None:
             return None if t is None else t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
 
-        dy, ds, x, weight, bias = map(source, (dy, ds, x, weight, bias))
+        dy, ds, x, weight, bias, residual = map(source, (dy, ds, x, weight, bias, residual))
+        # Forward kept no residual where no activation needs it: then any is as good, but for its derivative.
+        added = residual if residual is not None or not need_dresidual else torch.zeros_like(x, requires_grad=True)
         wide = x if x.dtype == torch.float64 else x.float()
         if o.use_running and o.norm != "none":
             x_hat = (wide - _per_channel(mean)) * _per_channel(rstd)
         else:
             x_hat = _normalize(wide, o, None, None)
-        z = _finish(x_hat, weight, bias, rng, o)
+        u = _finish(x_hat, weight, bias, added, rng, o)
         outputs = [
-            (_activate(z, act, o.slope).to(x.dtype), grad)
-            for act, grad in ((o.act, dy), (o.skip_act, ds))
+            (_stored(u, act, pad, o, x), grad)
+            for act, pad, grad in ((o.act, o.pad, dy), (o.skip_act, 0, ds))
             if grad is not None
         ]
         wanted = [
             (t, dd)
-            for t, dd, need in ((x, ddx, need_dx), (weight, ddweight, True), (bias, ddbias, True))
+            for t, dd, need in (
+                (x, ddx, need_dx),
+                (weight, ddweight, True),
+                (bias, ddbias, True),
+                (added, ddresidual, need_dresidual),
+            )
             if t is not None and need
         ]
         first = torch.autograd.grad(
@@ -261,13 +280,14 @@ def _backward_of_backward(ctx, ddx: Tensor, ddweight: Tensor, ddbias: Tensor) ->
             create_graph=True,
             materialize_grads=True,
         )
-    inputs = [t for t in (dy, ds, x, weight, bias) if t is not None]
+    inputs = [t for t in (dy, ds, x, weight, bias, residual) if t is not None]
     second = iter(
         torch.autograd.grad(
             first, inputs, [dd for _, dd in wanted], create_graph=torch.is_grad_enabled(), allow_unused=True
         )
     )
-    return (*(None if t is None else next(second) for t in (dy, ds, x, weight, bias)), None, None, None)
+    *grads, dresidual = (None if t is None else next(second) for t in (dy, ds, x, weight, bias, residual))
+    return *grads, None, None, None, dresidual
 
 
 def nhwc_view(t: Tensor) -> bool:
@@ -305,15 +325,9 @@ def nhwc_pitch(t: Tensor) -> int | None:
 
 def _as_nhwc(grad: Tensor | None) -> Tensor | None:
     """A gradient as the kernels read it. Convolutions give channels_last; the gradient of a sum, say, does not."""
-    if grad is None or nhwc_pitch(grad) is not None:
+    if grad is None or nhwc_view(grad):
         return grad
     return grad.contiguous(memory_format=torch.channels_last)
-
-
-def _native_options(o: _Options) -> dict:
-    options = o._asdict()
-    del options["pad"]
-    return options
 
 
 class _NormAct(torch.autograd.Function):
@@ -321,39 +335,51 @@ class _NormAct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, residual, rng, running_mean, running_var, out, skip_out, o: _Options):
-        def slot(given: Tensor | None) -> Tensor:
+        def slot(given: Tensor | None, pad: int) -> Tensor:
             if given is None:
-                return torch.empty_like(x, memory_format=torch.channels_last)
+                n, c, h, w = x.shape
+                shape = (n, c, h + 2 * pad, w + 2 * pad)
+                return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
             if not given.is_inference():  # whoever saved what lay there for backward must not read it any more
                 torch.autograd.graph.increment_version(given)
             return given.detach()  # the same memory, with a history of its own
 
-        y = slot(out)
-        s = None if o.skip_act is None else slot(skip_out)
+        in_y = _lies_in_y(o, skip_out)
+        y = slot(out, o.pad)
+        s = None if o.skip_act is None or in_y else slot(skip_out, 0)
+        options = o._asdict()
+        if in_y:
+            options["skip_act"] = None
         mean, rstd = torch.ops.pygan.norm_act.default(
-            x, weight, bias, rng, running_mean, running_var, y, s, **_native_options(o)
+            x, weight, bias, rng, running_mean, running_var, y, s, residual, **options
         )
-        ctx.save_for_backward(x, weight, bias, mean, rstd, rng)
+        # What masks are made of: x, and a residual where there are masks.
+        masked = o.act != "none" or o.skip_act not in (None, "none")
+        ctx.save_for_backward(x, weight, bias, residual if masked else None, mean, rstd, rng)
         ctx.options = o
         ctx.set_materialize_grads(False)
-        return y, s
+        return y, _interior(y.detach(), o.pad).detach() if in_y else s
 
     @staticmethod
     def backward(ctx, dy: Tensor | None, ds: Tensor | None):
-        nothing = (None,) * 7
+        nothing = (None,) * 6
         if dy is None and ds is None:
-            return (None, None, None, *nothing)
-        options = _native_options(ctx.options)
+            return (None,) * 4 + nothing
+        options = ctx.options._asdict()
         del options["momentum"]
-        need_dx, need_dweight, need_dbias = ctx.needs_input_grad[:3]
-        x, weight, bias, mean, rstd, rng = ctx.saved_tensors
-        dx, dweight, dbias = torch.ops.pygan.norm_act_backward.default(
-            _as_nhwc(dy), _as_nhwc(ds), x, weight, bias, mean, rstd, rng, **options, need_dx=need_dx
-        )
+        need_dx, need_dweight, need_dbias, need_dresidual = ctx.needs_input_grad[:4]
+        x, weight, bias, residual, mean, rstd, rng = ctx.saved_tensors
+        # Without activation, reflections and a second gradient, that of the sum is that of the residual.
+        passed_on = need_dresidual and ds is None and ctx.options.act == "none" and ctx.options.pad == 0
+        dx, dweight, dbias, dresidual = torch.ops.pygan.norm_act_backward.default(
+            _as_nhwc(dy), _as_nhwc(ds), x, weight, bias, mean, rstd, rng, residual,
+            **options, need_dx=need_dx, need_dresidual=need_dresidual and not passed_on,
+        )  # fmt: skip
         return (
             dx if need_dx else None,
             dweight if need_dweight else None,
             dbias if need_dbias else None,
+            None if not need_dresidual else dy if passed_on else dresidual,
             *nothing,
         )
 
@@ -462,7 +488,7 @@ def _check(
             raise ValueError(f"norm_act: {name} is overwritten and must not require grad")
 
 
-def _why_not_native(x: Tensor, residual: Tensor | None, pad: int) -> str:
+def _why_not_native(x: Tensor, residual: Tensor | None) -> str:
     """One line: why the kernels cannot take these tensors. Empty when they can."""
     if not _native.available():
         return _native.why_missing()
@@ -472,10 +498,10 @@ def _why_not_native(x: Tensor, residual: Tensor | None, pad: int) -> str:
         return "the CUDA kernels were not compiled in; install the CUDA toolkit and reinstall pygan"
     if x.dtype == (torch.float64 if x.is_cuda else torch.float16):
         return f"there is no {x.device.type} kernel for {x.dtype}"
-    if nhwc_pitch(x) is None:
+    if not nhwc_view(x):
         return "x is not channels_last; convert the model and its input with .to(memory_format=torch.channels_last)"
-    if residual is not None or pad > 0:
-        return "the kernels of this build know no residual and no pad"
+    if residual is not None and not nhwc_view(residual):
+        return "residual is not channels_last"
     return ""
 
 
@@ -547,7 +573,7 @@ def norm_act(
     o = _Options(norm, groups, eps, act, skip_act, slope, dropout_p, rng_stream, momentum, use_running, pad)
     parameters = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
     _check(x, parameters, residual, rng, {"out": out, "skip_out": skip_out}, impl, o)
-    why_not = "" if impl == "ref" else _why_not_native(x, residual, pad)
+    why_not = "" if impl == "ref" else _why_not_native(x, residual)
     if why_not and impl == "native":
         raise ValueError(f"norm_act: impl='native', but {why_not}")
     if why_not:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pygan import errors
+from pygan.ops import _beside
 from pygan.ops._autograd import wants
 from pygan.ops._impl import choose, compiled
 from pygan.ops.norm_act import ACTS, NORMS, nhwc_pitch, norm_act
@@ -166,8 +167,17 @@ def _conv_gradients(
             dz, x, weight, channels, [2, 2], [1, 1], [1, 1], transposed, [0, 0], 1, mask
         )
     dz = dz if _is_readable(dz) else dz.clone(memory_format=torch.channels_last)
-    dx = torch.ops.pygan.small_conv_dx.default(dz, weight, transposed=transposed) if needs_x else None
-    dweight = torch.ops.pygan.small_conv_dw.default(dz, x, transposed=transposed) if needs_weight else None
+    dx = dweight = None
+    if needs_weight:
+        flops = 2.0 * weight.numel() * (x if transposed else dz)[:, 0].numel()
+        if weight.is_leaf and _beside.goes_beside(weight, flops):
+            with _beside.side(weight, x, dz) as found:
+                found.append(torch.ops.pygan.small_conv_dw.default(dz, x, transposed=transposed))
+            dweight = found[0]
+        else:
+            dweight = torch.ops.pygan.small_conv_dw.default(dz, x, transposed=transposed)
+    if needs_x:
+        dx = torch.ops.pygan.small_conv_dx.default(dz, weight, transposed=transposed)
     # in front of a norm with batch statistics there is no bias, so this is rare
     wide = torch.float64 if dz.dtype == torch.float64 else torch.float32
     dbias = dz.sum((0, 2, 3), dtype=wide).to(dz.dtype) if needs_bias else None
@@ -183,6 +193,7 @@ class _Convolution(torch.autograd.Function):
         z, _, _ = torch.ops.pygan.small_conv.default(x, weight, bias, *[None] * 7, **plain._asdict())
         ctx.save_for_backward(x, weight, bias)
         ctx.transposed = transposed
+        _beside.note_use(weight)
         return z
 
     @staticmethod
@@ -210,6 +221,7 @@ class _SmallConv(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, norm_weight, norm_bias, rng, z, mean, rstd)
         ctx.options = o
         ctx.set_materialize_grads(False)
+        _beside.note_use(weight)
         return y, s
 
     @staticmethod
@@ -223,7 +235,7 @@ class _SmallConv(torch.autograd.Function):
             z = _convolve(x, weight, bias, o.transposed).contiguous(memory_format=torch.channels_last)
         norm_options = o._asdict()
         del norm_options["transposed"], norm_options["momentum"]
-        dz, dnorm_weight, dnorm_bias = torch.ops.pygan.norm_act_backward.default(
+        dz, dnorm_weight, dnorm_bias, *_ = torch.ops.pygan.norm_act_backward.default(
             _as_nhwc(dy),
             _as_nhwc(ds),
             z,

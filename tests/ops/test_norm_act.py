@@ -17,6 +17,7 @@ from pygan.ops.philox import keep_mask
 
 native = pytest.mark.skipif(not _native.available(), reason=f"needs the native library: {_native.why_missing()}")
 IMPLS = [pytest.param("native", marks=native), "ref"]
+DEVICES = [pytest.param("cpu", marks=native), pytest.param("cuda", marks=pytest.mark.cuda)]
 RNG = torch.tensor([0x1234567890ABCDE, 5])
 # (n, c, h, w): 16-byte channels; odd channels; a single value per channel; enough rows for several blocks
 SHAPES = [(4, 8, 5, 3), (2, 3, 7, 5), (1, 5, 1, 1), (2, 24, 48, 40)]
@@ -399,6 +400,223 @@ def test_inference_mode(impl):
     assert both.data_ptr() == buffer.data_ptr()
 
 
+# --- residual and padding ---------------------------------------------------------------------------------------------
+
+# What each case has beside x; pads up to the whole map less one pixel, masks with and without the residual.
+SPATIAL = [
+    {"pad": 1, "norm": "instance", "act": "relu"},
+    {"pad": 1, "norm": "instance", "residual": True, "skip_act": "none"},
+    {"norm": "instance", "residual": True},
+    {"pad": 2, "residual": True, "act": "leaky_relu", "skip_act": "leaky_relu", "groups": 2},
+    {"pad": 3, "residual": True, "act": "relu", "skip_act": "elu", "dropout_p": 0.4, "rng": RNG, "rng_stream": 1},
+    {"pad": 3, "norm": "none", "act": "elu"},
+    {"norm": "none", "residual": True, "act": "relu", "skip_act": "leaky_relu"},
+]
+# (n, c, h, w): the smallest map that takes pad 3; 16-byte channels; enough rows for several blocks
+SPATIAL_SHAPES = [(2, 3, 4, 4), (4, 8, 5, 9), (2, 24, 40, 33)]
+
+
+def reflect(t, pad):
+    return F.pad(t, (pad,) * 4, mode="reflect") if pad > 0 else t
+
+
+def laid(t, layout):
+    """The same numbers as the interior of a larger map, as a slice of channels, or packed."""
+    n, c, h, w = t.shape
+    if layout == "packed":
+        return t.contiguous(memory_format=torch.channels_last)
+    room = (n, c, h + 4, w + 2) if layout == "interior" else (n, 3 * c, h, w)
+    whole = torch.full(room, float("nan"), dtype=t.dtype, device=t.device).to(memory_format=torch.channels_last)
+    view = whole[:, :, 2:-2, 1:-1] if layout == "interior" else whole[:, c : 2 * c]
+    return view.copy_(t)
+
+
+def spatial_inputs(case, shape, dtype=torch.float64, device="cpu", layout="packed"):
+    """x, weight, bias and, where the case has one, residual in the given layout; and the options."""
+    sources = list(inputs(shape, dtype, device))
+    options = {k: v.to(device) if k == "rng" else v for k, v in case.items() if k != "residual"}
+    if case.get("residual"):
+        g = torch.Generator().manual_seed(7)
+        residual = torch.randn(shape, generator=g, dtype=torch.float64).to(device, dtype)
+        sources.append(laid(residual, layout).requires_grad_())
+    return sources, options
+
+
+def spatial(sources, options, **more):
+    x, weight, bias, *residual = sources
+    return norm_act(x, weight, bias, residual=residual[0] if residual else None, **options, **more)
+
+
+@pytest.mark.parametrize("case", SPATIAL, ids=name_of)
+def test_spatial_reference_is_torch(case):
+    """Sum and F.pad around the same call without them."""
+    sources, options = spatial_inputs(case, (2, 3, 4, 6))
+    x, weight, bias, *residual = sources
+    acts = {"act": options.pop("act", "none"), "skip_act": options.pop("skip_act", None)}
+    pad = options.pop("pad", 0)
+    u = sum(residual, norm_act_ref(x, weight, bias, **options))
+    want = [reflect(norm_act_ref(u, norm="none", act=acts["act"]), pad)]
+    if acts["skip_act"]:
+        want.append(norm_act_ref(u, norm="none", act=acts["skip_act"]))
+    got = spatial(sources, options, **acts, pad=pad, impl="ref")
+    for a, b in zip(outputs(got), want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    for a, b in zip(gradients(got, sources), gradients(tuple(want), sources), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@native
+@pytest.mark.parametrize("shape", SPATIAL_SHAPES)
+@pytest.mark.parametrize("case", SPATIAL, ids=name_of)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["packed", "interior", "slice"])
+def test_spatial_native_equals_reference(case, shape, dtype, layout):
+    sources, options = spatial_inputs(case, shape, dtype, layout=layout)
+    exact = [t.detach().double().requires_grad_() for t in sources]
+    got, want = spatial(sources, options, impl="native"), spatial(exact, options, impl="ref")
+    rtol, atol = {torch.float64: (1e-10, 1e-10), torch.float32: (2e-5, 2e-5), torch.bfloat16: (1e-2, 1e-2)}[dtype]
+    for a, b in zip(outputs(got), outputs(want), strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.double(), b, rtol=rtol, atol=atol)
+    for a, b in zip(gradients(got, sources), gradients(want, exact), strict=True):
+        scale = max(1.0, b.abs().max().item())
+        torch.testing.assert_close(a.double() / scale, b / scale, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("case", SPATIAL, ids=name_of)
+def test_spatial_gradcheck_twice(case, impl):
+    sources, options = spatial_inputs(case, (2, 2, 4, 5) if case.get("pad", 0) > 2 else (2, 2, 3, 4))
+
+    def f(*sources):
+        return spatial(sources, options, impl=impl)
+
+    assert gradcheck(f, tuple(sources))
+    assert gradgradcheck(f, tuple(sources))
+
+
+@native
+@pytest.mark.parametrize("act", ["none", "relu"])
+def test_spatial_gradcheck_of_a_part(act):
+    """The residual alone, and everything but the residual."""
+    x, weight, bias = inputs((2, 2, 3, 4))
+    residual = torch.randn_like(x).detach().requires_grad_()
+
+    def of_residual(residual):
+        return norm_act(x.detach(), residual=residual, pad=1, act=act, impl="native")
+
+    def of_others(x, weight, bias):
+        return norm_act(x, weight, bias, residual=residual.detach(), act=act, pad=1, impl="native")
+
+    for f, sources in ((of_residual, (residual,)), (of_others, (x, weight, bias))):
+        assert gradcheck(f, sources)
+        assert gradgradcheck(f, sources)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_s_is_the_interior_of_y(impl):
+    """Where both are the same numbers they are the same memory, with gradients of their own."""
+    sources = inputs((2, 8, 5, 4))
+    case = {"norm": "instance", "act": "relu", "skip_act": "relu", "pad": 2}
+    y, s = norm_act(*sources, **case, impl=impl)
+    interior = y[:, :, 2:-2, 2:-2]
+    assert (s.data_ptr(), s.stride(), s.shape) == (interior.data_ptr(), interior.stride(), sources[0].shape)
+    buffer = torch.full((2, 16, 5, 4), 7.0, dtype=torch.float64).to(memory_format=torch.channels_last)
+    _, own = norm_act(*sources, **case, skip_out=buffer[:, 8:], impl=impl)
+    assert own.data_ptr() == buffer[:, 8:].data_ptr()
+    assert torch.equal(own, s)
+    assert (buffer[:, :8] == 7).all()
+    _, other = norm_act(*sources, **case | {"skip_act": "leaky_relu"}, impl=impl)
+    assert other.untyped_storage().data_ptr() != y.untyped_storage().data_ptr()
+    for used, pad in ((0, 2), (1, 0)):
+        got = gradients(norm_act(*sources, **case, impl=impl)[used], sources)
+        want = gradients(reflect(norm_act_ref(*sources, norm="instance", act="relu"), pad), sources)
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_blocks_of_a_resnet(impl):
+    """conv, norm, relu, conv, norm, sum, twice: padding is stored by the op in front, the sum read from inside it."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 6, 7, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    kernels = [torch.randn(8, 8, 3, 3, dtype=torch.float64).mul(0.1).requires_grad_() for _ in range(4)]
+
+    def plain():
+        s = F.relu(F.instance_norm(x))
+        for k in range(0, 4, 2):
+            z = F.relu(F.instance_norm(F.conv2d(reflect(s, 1), kernels[k])))
+            s = s + F.instance_norm(F.conv2d(reflect(z, 1), kernels[k + 1]))
+        return s
+
+    def ours():
+        common = {"norm": "instance", "impl": impl}
+        y, s = norm_act(x, act="relu", skip_act="relu", pad=1, **common)
+        for k in range(0, 4, 2):
+            z = norm_act(F.conv2d(y, kernels[k]), act="relu", pad=1, **common)
+            last = k == 2
+            out = norm_act(F.conv2d(z, kernels[k + 1]), residual=s, **common, pad=0 if last else 1,
+                           skip_act=None if last else "none")  # fmt: skip
+            y, s = (None, out) if last else out
+        return s
+
+    torch.testing.assert_close(ours(), plain(), rtol=1e-10, atol=1e-10)
+    sources = (x, *kernels)
+    for a, b in zip(gradients(ours(), sources), gradients(plain(), sources), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(4, 8, 6, 5), (2, 5, 7, 4), (2, 16, 32, 32)])
+def test_layout_does_not_change_a_bit(shape, dtype, device):
+    """x, dy and ds inside larger maps, a padded store and a residual of zeros: the numbers of the packed call."""
+    sources = inputs(shape, dtype, device)
+    case = {"groups": 2, "act": "leaky_relu", "skip_act": "relu", "impl": "native"}
+    grads = [torch.randn(shape, device=device).to(dtype) for _ in range(2)]
+    y, s = norm_act(*sources, **case)
+    want = (y, s, *torch.autograd.grad((y, s), sources, [laid(g, "packed") for g in grads]))
+    for layout in ("interior", "slice"):
+        x = laid(sources[0].detach(), layout).requires_grad_()
+        y, s = norm_act(x, *sources[1:], **case)
+        got = (y, s, *torch.autograd.grad((y, s), (x, *sources[1:]), [laid(g, layout) for g in grads]))
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+    y, s = norm_act(*sources, residual=torch.zeros_like(sources[0]), pad=1, **case)
+    assert torch.equal(s, want[1])
+    assert torch.equal(y, reflect(want[0], 1))
+    inside = laid(F.pad(grads[0], (1,) * 4), "packed")  # nothing comes back from the reflections
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(torch.autograd.grad((y, s), sources, (inside, laid(grads[1], "packed"))), want[2:], strict=True)
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("pad", [1, 2, 3])
+def test_folded_gradient_is_rounded_once(pad, device):
+    """A corner of a map of pad + 1 pixels collects up to nine gradients: added in float32, then rounded to bfloat16."""
+    side = pad + 1
+    x = torch.zeros(1, 8, side, side, device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    x.requires_grad_()
+    y = norm_act(x, norm="none", pad=pad, impl="native")
+    dy = laid(torch.rand(y.shape, device=device).add_(1).bfloat16(), "packed")
+    exact = x.detach().double().requires_grad_()
+    (want,) = torch.autograd.grad(reflect(exact, pad), exact, dy.double())
+    assert torch.equal(torch.autograd.grad(y, x, dy)[0], want.float().bfloat16())
+
+
+@native
+def test_residual_without_channels_side_by_side_is_refused(monkeypatch, capsys):
+    x = inputs((2, 3, 4, 4), torch.float32)[0].detach()
+    monkeypatch.setattr("pygan.errors._said", set())
+    residual = torch.randn(2, 3, 4, 4)
+    y = norm_act(x, residual=residual, norm="none")
+    assert torch.equal(y, x + residual)
+    assert capsys.readouterr().err.count("residual is not channels_last") == 1
+    with pytest.raises(ValueError, match="impl='native', but residual is not channels_last"):
+        norm_act(x, residual=residual, impl="native")
+
+
 # --- special numbers and modes ----------------------------------------------------------------------------------------
 
 
@@ -464,42 +682,46 @@ def test_auto_is_native_here_and_falls_back_aloud(monkeypatch, capsys):
 
 OPTIONS = {
     "norm": "batch", "groups": 2, "eps": 1e-5, "act": "leaky_relu", "skip_act": "relu", "slope": 0.2,
-    "dropout_p": 0.25, "rng_stream": 1, "use_running": False,
+    "dropout_p": 0.25, "rng_stream": 1, "use_running": False, "pad": 2,
 }  # fmt: skip
 
 
 def operator_inputs(dtype=torch.float32, device="cpu"):
     x, weight, bias = (t.detach() for t in inputs(dtype=dtype, device=device))
-    y, s = torch.zeros(2, *x.shape, dtype=dtype, device=device)
-    y, s = (t.to(memory_format=torch.channels_last) for t in (y, s))
+    y, s = (
+        torch.zeros(4, 6, 4 + 2 * pad, 3 + 2 * pad, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+        for pad in (OPTIONS["pad"], 0)
+    )
+    residual = torch.randn_like(x)
     running = torch.zeros_like(weight), torch.ones_like(weight)
-    return x, weight, bias, RNG.to(device), *running, y, s
+    return x, weight, bias, RNG.to(device), *running, y, s, residual
 
 
 @native
 @pytest.mark.parametrize("optional", ["all", "none"])
 def test_opcheck_forward(optional):
-    x, weight, bias, rng, running_mean, running_var, y, s = operator_inputs()
+    args = operator_inputs()
+    x, s = args[0], args[-2]
     options = OPTIONS | {"momentum": 0.1}
-    args = (x, weight, bias, rng, running_mean, running_var, y, s)
     if optional == "none":
-        args = (x, None, None, None, None, None, y, None)
-        options |= {"skip_act": None, "dropout_p": 0.0, "norm": "none", "groups": 1}
+        args = (x, None, None, None, None, None, s, None, None)
+        options |= {"skip_act": None, "dropout_p": 0.0, "norm": "none", "groups": 1, "pad": 0}
     torch.library.opcheck(torch.ops.pygan.norm_act.default, args, options)
 
 
 @native
 @pytest.mark.parametrize("optional", ["all", "none"])
 def test_opcheck_backward(optional):
-    x, weight, bias, rng, _, _, y, s = operator_inputs()
-    mean, rstd = torch.ops.pygan.norm_act(x, weight, bias, rng, None, None, y, s, **OPTIONS, momentum=0.1)
-    dy, ds = torch.randn_like(x), torch.randn_like(x)
-    options = OPTIONS | {"need_dx": True}
-    args = [dy, ds, x, weight, bias, mean, rstd, rng]
+    x, weight, bias, rng, _, _, y, s, residual = operator_inputs()
+    mean, rstd = torch.ops.pygan.norm_act(x, weight, bias, rng, None, None, y, s, residual, **OPTIONS, momentum=0.1)
+    dy, ds = torch.randn_like(y), torch.randn_like(s)
+    options = OPTIONS | {"need_dx": True, "need_dresidual": True}
+    args = [dy, ds, x, weight, bias, mean, rstd, rng, residual]
     if optional == "none":
-        args = [dy, None, x, None, None, mean[:0], rstd[:0], None]
-        options |= {"skip_act": None, "dropout_p": 0.0, "norm": "none", "groups": 1}
-    for t in args[:5]:
+        args = [ds, None, x, None, None, mean[:0], rstd[:0], None, None]
+        options |= {"skip_act": None, "dropout_p": 0.0, "norm": "none", "groups": 1, "pad": 0}
+        options |= {"need_dresidual": False}
+    for t in (*args[:5], args[-1]):
         if t is not None:
             t.requires_grad_()
     torch.library.opcheck(torch.ops.pygan.norm_act_backward.default, tuple(args), options)
@@ -538,6 +760,17 @@ BAD = [
     (TypeError, "dropout_p > 0 needs rng", {"dropout_p": 0.5}),
     (ValueError, "rng must be int64 of shape", {"dropout_p": 0.5, "rng": torch.zeros(2)}),
     (ValueError, "skip_out is given, but no skip_act", {"skip_out": torch.zeros(2, 3, 4, 4)}),
+    (ValueError, "pad must be a whole number from 0 to 3, got 4", {"pad": 4}),
+    (ValueError, "pad must be a whole number from 0 to 3, got 0.5", {"pad": 0.5}),
+    (ValueError, "reflection by pad = 3 needs more than 3 rows", {"x": torch.zeros(2, 3, 3, 9), "pad": 3}),
+    (ValueError, "out is for pad 0", {"pad": 1, "out": X}),
+    (TypeError, "residual must be a tensor or None", {"residual": 1.0}),
+    (
+        ValueError,
+        r"residual must be like x, .* got torch.float32 \[2, 3, 4, 5\]",
+        {"residual": torch.zeros(2, 3, 4, 5)},
+    ),
+    (ValueError, "residual must be like x", {"residual": X.bfloat16()}),
     (ValueError, r"out must be like x, .* got torch.float32 \[2, 3, 4, 5\]", {"out": torch.zeros(2, 3, 4, 5)}),
     (ValueError, "out must be like x", {"out": torch.zeros(2, 3, 4, 4).bfloat16()}),
     (ValueError, "out must be channels_last", {"out": torch.zeros(2, 3, 4, 4)}),
@@ -563,8 +796,15 @@ def test_bad_arguments_by_name(kind, message, change):
     [
         ("weight must have shape", {"weight": torch.zeros(5)}),
         ("weight has the wrong dtype", {"weight": torch.zeros(6).double()}),
-        ("y must have the shape of x", {"y": torch.zeros(4, 6, 4, 4)}),
-        ("y must be channels_last", {"y": torch.zeros(4, 6, 4, 3)}),
+        ("x must be channels_last", {"x": torch.zeros(4, 6, 4, 3)}),
+        ("y must have the shape of x", {"y": torch.zeros(4, 6, 4, 3)}),
+        ("y must be channels_last", {"y": torch.zeros(4, 6, 8, 7)}),
+        ("y must be channels_last", {"y": torch.zeros(4, 6, 9, 9).to(memory_format=torch.channels_last)[..., :8, :7]}),
+        ("residual must have the shape of x", {"residual": torch.zeros(4, 6, 4, 4)}),
+        ("residual must have the dtype of x", {"residual": torch.zeros(4, 6, 4, 3).double()}),
+        ("residual must be channels_last", {"residual": torch.zeros(4, 6, 4, 3)}),
+        ("reflection by pad = 3 needs more than 3", {"pad": 3}),
+        ("reflection by pad = -1", {"pad": -1}),
         ("groups = 3 must divide", {"groups": 3}),
         ("norm must be batch, instance or none", {"norm": "layer"}),
         ("act must be none, relu, leaky_relu or elu", {"act": "tanh"}),
@@ -575,7 +815,7 @@ def test_bad_arguments_by_name(kind, message, change):
 )
 def test_the_operator_checks_too(message, change):
     """The raw operator is callable by anyone: it must refuse, never read out of bounds."""
-    names = ("x", "weight", "bias", "rng", "running_mean", "running_var", "y", "s")
+    names = ("x", "weight", "bias", "rng", "running_mean", "running_var", "y", "s", "residual")
     arguments = dict(zip(names, operator_inputs(), strict=True)) | OPTIONS | {"momentum": 0.1} | change
     tensors = [arguments.pop(name) for name in names]
     with pytest.raises(RuntimeError, match=message):
@@ -676,8 +916,61 @@ def test_cuda_graph_replay_is_eager_bit_for_bit(capture):
         assert all(torch.equal(a, b) for a, b in zip(replayed, eager, strict=True))
 
 
+# the layers of a ResNet generator at 256x256, the smallest map that takes pad 3, odd maps and channels
+CUDA_SPATIAL_SHAPES = [(1, 256, 64, 64), (2, 128, 128, 128), (2, 64, 24, 24), (4, 8, 4, 4), (2, 6, 33, 29)]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("shape", CUDA_SPATIAL_SHAPES)
+@pytest.mark.parametrize("case", SPATIAL, ids=name_of)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("layout", ["packed", "interior"])
+def test_cuda_spatial_against_float64(case, shape, dtype, layout):
+    sources, options = spatial_inputs(case, shape, dtype, "cuda", layout)
+    exact = [t.detach().double().requires_grad_() for t in sources]
+    # the memory that y, s and the gradients are about to get is full of NaN
+    for _ in range(4):
+        torch.full((shape[0], shape[1], shape[2] + 6, shape[3] + 6), float("nan"), dtype=dtype, device="cuda")
+    got, want = spatial(sources, options, impl="native"), spatial(exact, options, impl="ref")
+    rtol, atol = {torch.float32: (5e-5, 5e-5), torch.bfloat16: (1e-2, 1e-2), torch.float16: (2e-3, 2e-3)}[dtype]
+    for a, b in zip(outputs(got), outputs(want), strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=rtol, atol=atol)
+    # no gradient where u is 0 but for rounding (test_cuda_against_float64), nor at what mirrors such a pixel
+    u = spatial(exact, options | {"act": "none", "skip_act": None, "pad": 0}, impl="ref").detach()
+    bent = ((u != 0) & (u.abs() < 1e-5)).double()
+    masks = [reflect(bent, options.get("pad", 0)), bent]
+    grads = [torch.randn(y.shape, dtype=torch.float64, device="cuda").to(dtype) for y in outputs(got)]
+    grads = [laid(g.masked_fill(m > 0, 0), "packed") for g, m in zip(grads, masks, strict=False)]
+    got = torch.autograd.grad(outputs(got), sources, grads)
+    want = torch.autograd.grad(outputs(want), exact, [g.double() for g in grads])
+    for a, b in zip(got, want, strict=True):
+        scale = max(1.0, b.abs().max().item())
+        torch.testing.assert_close(a.double() / scale, b / scale, rtol=rtol, atol=atol)
+
+
+@pytest.mark.cuda
+def test_cuda_resnet_block_replays_bit_for_bit(capture):
+    """Two blocks' worth of padded stores and residual sums, eager twice and captured: one set of bits."""
+    x, z = (inputs((2, 64, 64, 64), torch.bfloat16, "cuda", seed)[0] for seed in range(2))
+    dy = torch.randn(2, 64, 66, 66, device="cuda").bfloat16().to(memory_format=torch.channels_last)
+    common = {"norm": "instance", "impl": "native"}
+
+    def step():
+        first, s = norm_act(x, act="relu", skip_act="relu", pad=1, **common)
+        y, s = norm_act(z, residual=s, pad=1, skip_act="none", **common)
+        return first, y, *torch.autograd.grad((y, s, first), (x, z), (dy, dy[:, :, 1:-1, 1:-1], dy))
+
+    graph, captured = capture(step)
+    for _ in range(3):
+        with torch.no_grad():
+            x.copy_(torch.randn_like(x))
+        graph.replay()
+        replayed = [t.clone() for t in captured]
+        for _ in range(2):
+            assert all(torch.equal(a, b) for a, b in zip(replayed, step(), strict=True))
+
+
 @pytest.mark.cuda
 def test_cuda_opcheck():
-    x, weight, bias, rng, running_mean, running_var, y, s = operator_inputs(device="cuda")
-    args = (x, weight, bias, rng, running_mean, running_var, y, s)
+    args = operator_inputs(device="cuda")
     torch.library.opcheck(torch.ops.pygan.norm_act.default, args, OPTIONS | {"momentum": 0.1})

@@ -144,6 +144,20 @@ def test_bfloat16(layer, x_dtype):
         assert (grad.double() - reference).norm() <= 2e-2 * reference.norm()
 
 
+@pytest.mark.parametrize("layer", ["stem", "image"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_float32_bias_keeps_its_dtype(layer, dtype):
+    x, weight, _, options = inputs(layer, dtype=dtype)
+    bias = torch.randn(weight.shape[1 if layer == "image" else 0], requires_grad=True)
+    y = thin_conv(x, weight, bias, **options, impl="native")
+    expected = plain(x.double(), weight.double(), bias.double(), **options)
+    torch.testing.assert_close(y.double(), expected, rtol=torch.finfo(dtype).eps, atol=1e-6)
+    g = torch.randn_like(y)
+    dbias, dweight = torch.autograd.grad(y, (bias, weight), g)
+    assert (dbias.dtype, dweight.dtype) == (torch.float32, dtype)
+    torch.testing.assert_close(dbias.double(), g.double().sum((0, 2, 3)), rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 def test_slots_of_a_larger_buffer(impl):
     x, weight, bias, options = inputs("stem", h=8, w=6)

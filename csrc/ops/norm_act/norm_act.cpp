@@ -41,34 +41,76 @@ void check_parameter(const char* name, const MaybeTensor& t, const Tensor& x) {
   if (t) check_vector(kOp, name, *t, x.size(1), parameter_type(x), x);
 }
 
-// The pitch of a tensor that must be like x in shape, dtype and device.
-int64_t pitch_beside(const char* name, const Tensor& t, const Tensor& x) {
-  STD_TORCH_CHECK(t.dim() == 4 && t.size(0) == x.size(0) && t.size(1) == x.size(1) && t.size(2) == x.size(2) &&
-                      t.size(3) == x.size(3),
-                  kOp, ": ", name, " must have the shape of x, ", shape_of(x), ", got ", shape_of(t));
+// Where the rows of a tensor lie: elements between pixels, and Lines where lines and samples do not follow from it.
+struct Pitch {
+  int64_t ld = 0;
+  Lines lines;
+};
+
+// The pitches of a tensor whose channels are neighbours in memory, or an error that names it.
+Pitch pitch_of(const char* name, const Tensor& t) {
+  STD_TORCH_CHECK(t.dim() == 4, kOp, ": ", name, " must have shape (n, c, h, w), got ", shape_of(t));
+  STD_TORCH_CHECK(t.size(1) == 1 || t.stride(1) == 1, kOp, ": ", name,
+                  " must be channels_last, or a slice of a channels_last tensor");
+  // Strides of dimensions of size 1 say nothing: each continues the next one that has two entries.
+  const int64_t n = t.size(0), h = t.size(2), w = t.size(3);
+  const int64_t ld = w > 1 ? t.stride(3) : h > 1 ? t.stride(2) : n > 1 ? t.stride(0) : t.size(1);
+  const int64_t line = h > 1 ? t.stride(2) : ld * w, sample = n > 1 ? t.stride(0) : line * h;
+  for (const int64_t stride : {ld, line, sample}) {
+    STD_TORCH_CHECK(stride >= 0 && stride < (int64_t{1} << 32), kOp, ": ", name, " is too large: a stride of ", stride);
+  }
+  return line == ld * w && sample == line * h ? Pitch{ld, {}} : Pitch{ld, {line, sample}};
+}
+
+// The pitches of a tensor that must be like x in dtype and device, and in shape but for `pad` pixels on each side.
+Pitch pitch_beside(const char* name, const Tensor& t, const Tensor& x, int64_t pad = 0) {
+  STD_TORCH_CHECK(t.dim() == 4 && t.size(0) == x.size(0) && t.size(1) == x.size(1) &&
+                      t.size(2) == x.size(2) + 2 * pad && t.size(3) == x.size(3) + 2 * pad,
+                  kOp, ": ", name, " must have the shape of x, ", shape_of(x), pad ? " with padding" : "", ", got ",
+                  shape_of(t));
   STD_TORCH_CHECK(t.scalar_type() == x.scalar_type(), kOp, ": ", name, " must have the dtype of x");
   STD_TORCH_CHECK(t.device() == x.device(), kOp, ": ", name, " must be on the device of x");
-  return nhwc(kOp, name, t).ld;
+  return pitch_of(name, t);
+}
+
+// What a padded tensor adds: its lines, which are longer than those of x, and the way to the image's first pixel.
+Pitch pitch_of_padded(const char* name, const Tensor& t, const Tensor& x, int64_t pad, int64_t& first) {
+  Pitch p = pitch_beside(name, t, x, pad);
+  if (pad > 0 && p.lines.line == 0) p.lines = {t.size(3) * p.ld, t.size(2) * t.size(3) * p.ld};
+  first = pad * (p.lines.line + p.ld);
+  return p;
+}
+
+const void* advance(const void* data, int64_t elements, Dtype dtype) {
+  const int64_t size = dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kFloat32 ? 4 : 2;
+  return static_cast<const char*>(data) + elements * size;
 }
 
 NormActShape shape_args(const Tensor& x, const MaybeTensor& rng, const std::string& norm, int64_t groups,
                         const std::string& act, const MaybeString& skip_act, double slope, double dropout_p,
-                        int64_t rng_stream, bool use_running) {
-  const Nhwc v = nhwc(kOp, "x", x);
-  STD_TORCH_CHECK(v.rows() > 0 && v.c > 0, kOp, ": x must not be empty, got ", shape_of(x));
+                        int64_t rng_stream, bool use_running, int64_t pad) {
+  pitch_of("x", x);
+  STD_TORCH_CHECK(x.numel() > 0, kOp, ": x must not be empty, got ", shape_of(x));
   const Dtype dtype = dtype_of(kOp, "x", x);
   STD_TORCH_CHECK(x.is_cuda() ? dtype != Dtype::kFloat64 : dtype != Dtype::kFloat16, kOp, ": ",
                   x.is_cuda() ? "float64 is for the CPU" : "float16 is for CUDA");
   STD_TORCH_CHECK(norm == "batch" || norm == "instance" || norm == "none", kOp,
                   ": norm must be batch, instance or none, got '", norm, "'");
-  STD_TORCH_CHECK(groups >= 1 && v.n % groups == 0, kOp, ": groups = ", groups, " must divide the batch of ", v.n);
+  STD_TORCH_CHECK(groups >= 1 && x.size(0) % groups == 0, kOp, ": groups = ", groups, " must divide the batch of ",
+                  x.size(0));
 
   NormActShape s{};
   s.dtype = dtype;
-  s.rows = v.rows();
-  s.channels = v.c;
+  s.rows = x.size(0) * x.size(2) * x.size(3);
+  s.channels = x.size(1);
+  s.height = x.size(2);
+  s.width = x.size(3);
+  s.pad = pad;
+  STD_TORCH_CHECK(s.rows < (int64_t{1} << 31), kOp, ": x has too many pixels: ", s.rows);
+  STD_TORCH_CHECK(pad >= 0 && s.height > pad && s.width > pad, kOp, ": reflection by pad = ", pad, " needs more than ",
+                  pad, " rows and columns, got ", shape_of(x));
   s.statistics = norm == "none" ? Statistics::kNone : use_running ? Statistics::kRunning : Statistics::kBatch;
-  s.groups = s.statistics != Statistics::kBatch ? 1 : norm == "instance" ? v.n : groups;
+  s.groups = s.statistics != Statistics::kBatch ? 1 : norm == "instance" ? x.size(0) : groups;
   STD_TORCH_CHECK(s.groups < 65536, kOp, ": at most 65535 statistic groups, got ", s.groups);
   s.act = act_of(act);
   s.skip_act = skip_act ? act_of(*skip_act) : Act::kNone;
@@ -86,29 +128,25 @@ NormActShape shape_args(const Tensor& x, const MaybeTensor& rng, const std::stri
   return s;
 }
 
-// Scratch of one launch; kept alive until the launch is queued, which is all that a stream-ordered allocator needs.
-struct Scratch {
-  std::optional<Tensor> workspace, counters;
-
-  template <class Args>
-  void give_to(Args& args, const Tensor& x) {
-    workspace = torch::stable::new_empty(x, {norm_act_workspace_floats(args)}, ScalarType::Float);
-    args.workspace = static_cast<float*>(workspace->mutable_data_ptr());
-    // Fresh zeros for each call, although the kernels leave zeros behind: two launches on two streams, or a replayed
-    // graph beside an eager launch, then never share a ticket.
-    if (const int64_t words = norm_act_counters(args); words > 0) {
-      counters = torch::stable::new_zeros(x, {words}, ScalarType::Int);
-      args.counters = static_cast<unsigned*>(counters->mutable_data_ptr());
-    }
-  }
-};
+#ifdef PYGAN_WITH_CUDA
+// Scratch of one launch; the caller keeps it until the launch is queued, which is all that a stream-ordered allocator
+// needs.
+template <class Args>
+Tensor give_workspace(Args& args, const Tensor& x) {
+  STD_TORCH_CHECK(norm_act_has_tickets(args), kOp, ": too many statistic groups: ", args.groups, " of ", args.channels,
+                  " channels");
+  Tensor workspace = torch::stable::new_empty(x, {norm_act_workspace_floats(args)}, ScalarType::Float);
+  args.workspace = static_cast<float*>(workspace.mutable_data_ptr());
+  return workspace;
+}
+#endif
 
 void run_forward(NormActForward& args, const Tensor& x) {
 #ifdef PYGAN_WITH_CUDA
   if (x.is_cuda()) {
     const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-    Scratch scratch;
-    if (args.statistics == Statistics::kBatch) scratch.give_to(args, x);
+    MaybeTensor workspace;
+    if (args.statistics == Statistics::kBatch) workspace = give_workspace(args, x);
     return check_launch(kOp, norm_act_forward_cuda(args, current_stream(x)));
   }
 #else
@@ -121,8 +159,8 @@ void run_backward(NormActBackward& args, const Tensor& x) {
 #ifdef PYGAN_WITH_CUDA
   if (x.is_cuda()) {
     const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-    Scratch scratch;
-    if (args.dweight || args.dbias || args.statistics == Statistics::kBatch) scratch.give_to(args, x);
+    MaybeTensor workspace;
+    if (args.dweight || args.dbias || args.statistics == Statistics::kBatch) workspace = give_workspace(args, x);
     return check_launch(kOp, norm_act_backward_cuda(args, current_stream(x)));
   }
 #else
@@ -133,9 +171,9 @@ void run_backward(NormActBackward& args, const Tensor& x) {
 
 std::tuple<Tensor, Tensor> norm_act(Tensor x, MaybeTensor weight, MaybeTensor bias, MaybeTensor rng,
                                     MaybeTensor running_mean, MaybeTensor running_var, Tensor y, MaybeTensor s,
-                                    std::string norm, int64_t groups, double eps, std::string act, MaybeString skip_act,
-                                    double slope, double dropout_p, int64_t rng_stream, double momentum,
-                                    bool use_running) {
+                                    MaybeTensor residual, std::string norm, int64_t groups, double eps, std::string act,
+                                    MaybeString skip_act, double slope, double dropout_p, int64_t rng_stream,
+                                    double momentum, bool use_running, int64_t pad) {
   check_parameter("weight", weight, x);
   check_parameter("bias", bias, x);
   check_parameter("running_mean", running_mean, x);
@@ -147,7 +185,7 @@ std::tuple<Tensor, Tensor> norm_act(Tensor x, MaybeTensor weight, MaybeTensor bi
 
   NormActForward args{};
   static_cast<NormActShape&>(args) =
-      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running);
+      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running, pad);
   STD_TORCH_CHECK(!running_mean || norm == "batch", kOp, ": running statistics are for norm 'batch'");
   const int64_t statistic_rows = args.statistics == Statistics::kNone ? 0 : args.groups;
   Tensor mean = torch::stable::new_empty(x, {statistic_rows, args.channels}, parameter_type(x));
@@ -155,10 +193,16 @@ std::tuple<Tensor, Tensor> norm_act(Tensor x, MaybeTensor weight, MaybeTensor bi
   args.x = x.const_data_ptr();
   args.weight = const_data(weight);
   args.bias = const_data(bias);
-  args.ld_x = nhwc(kOp, "x", x).ld;
-  args.ld_y = pitch_beside("y", y, x);
-  args.ld_s = s ? pitch_beside("s", *s, x) : 0;
-  args.y = y.mutable_data_ptr();
+  args.residual = const_data(residual);
+  const auto lies = [](const Pitch& p, int64_t& ld, Lines& lines) { ld = p.ld, lines = p.lines; };
+  int64_t first = 0;
+  lies(pitch_of("x", x), args.ld_x, args.lines_x);
+  if (residual) lies(pitch_beside("residual", *residual, x), args.ld_residual, args.lines_residual);
+  lies(pitch_of_padded("y", y, x, pad, first), args.ld_y, args.lines_y);
+  if (s) lies(pitch_beside("s", *s, x), args.ld_s, args.lines_s);
+  nhwc(kOp, "y", y);  // no two pixels of what is written share memory
+  if (s) nhwc(kOp, "s", *s);
+  args.y = const_cast<void*>(advance(y.mutable_data_ptr(), first, args.dtype));
   args.s = mutable_data(s);
   args.mean = statistic_rows ? mean.mutable_data_ptr() : nullptr;
   args.rstd = statistic_rows ? rstd.mutable_data_ptr() : nullptr;
@@ -170,27 +214,32 @@ std::tuple<Tensor, Tensor> norm_act(Tensor x, MaybeTensor weight, MaybeTensor bi
   return {mean, rstd};
 }
 
-std::tuple<Tensor, Tensor, Tensor> norm_act_backward(MaybeTensor dy, MaybeTensor ds, Tensor x, MaybeTensor weight,
-                                                     MaybeTensor bias, Tensor mean, Tensor rstd, MaybeTensor rng,
-                                                     std::string norm, int64_t groups, double /*eps*/, std::string act,
-                                                     MaybeString skip_act, double slope, double dropout_p,
-                                                     int64_t rng_stream, bool use_running, bool need_dx) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> norm_act_backward(MaybeTensor dy, MaybeTensor ds, Tensor x,
+                                                             MaybeTensor weight, MaybeTensor bias, Tensor mean,
+                                                             Tensor rstd, MaybeTensor rng, MaybeTensor residual,
+                                                             std::string norm, int64_t groups, double /*eps*/,
+                                                             std::string act, MaybeString skip_act, double slope,
+                                                             double dropout_p, int64_t rng_stream, bool use_running,
+                                                             int64_t pad, bool need_dx, bool need_dresidual) {
   check_parameter("weight", weight, x);
   check_parameter("bias", bias, x);
   STD_TORCH_CHECK(!ds || skip_act, kOp, ": ds needs skip_act");
 
   NormActBackward args{};
   static_cast<NormActShape&>(args) =
-      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running);
+      shape_args(x, rng, norm, groups, act, skip_act, slope, dropout_p, rng_stream, use_running, pad);
   const int64_t statistic_rows = args.statistics == Statistics::kNone ? 0 : args.groups;
   for (const auto& [name, t] : {std::pair{"mean", &mean}, std::pair{"rstd", &rstd}}) {
     STD_TORCH_CHECK(t->dim() == 2 && t->size(0) == statistic_rows && t->size(1) == args.channels &&
                         t->scalar_type() == parameter_type(x) && t->is_contiguous() && t->device() == x.device(),
                     kOp, ": ", name, " must be what the forward pass returned, got ", shape_of(*t));
   }
-  Tensor dx = need_dx ? torch::stable::empty(x.sizes(), x.scalar_type(), std::nullopt, x.device(), std::nullopt,
-                                             MemoryFormat::ChannelsLast)
-                      : torch::stable::new_empty(x, {0});
+  const auto gradient = [&x](bool needed) {
+    return needed ? torch::stable::empty(x.sizes(), x.scalar_type(), std::nullopt, x.device(), std::nullopt,
+                                         MemoryFormat::ChannelsLast)
+                  : torch::stable::new_empty(x, {0});
+  };
+  Tensor dx = gradient(need_dx), dresidual = gradient(need_dresidual);
   Tensor dweight = torch::stable::new_empty(x, {weight ? args.channels : 0}, parameter_type(x));
   Tensor dbias = torch::stable::new_empty(x, {bias ? args.channels : 0}, parameter_type(x));
   args.x = x.const_data_ptr();
@@ -198,34 +247,44 @@ std::tuple<Tensor, Tensor, Tensor> norm_act_backward(MaybeTensor dy, MaybeTensor
   args.bias = const_data(bias);
   args.mean = statistic_rows ? mean.const_data_ptr() : nullptr;
   args.rstd = statistic_rows ? rstd.const_data_ptr() : nullptr;
-  args.dy = const_data(dy);
+  const auto lies = [](const Pitch& p, int64_t& ld, Lines& lines) { ld = p.ld, lines = p.lines; };
+  int64_t first = 0;
+  lies(pitch_of("x", x), args.ld_x, args.lines_x);
+  if (residual) lies(pitch_beside("residual", *residual, x), args.ld_residual, args.lines_residual);
+  if (dy) {
+    lies(pitch_of_padded("dy", *dy, x, pad, first), args.ld_dy, args.lines_dy);
+    args.dy = advance(dy->const_data_ptr(), first, args.dtype);
+  }
+  if (ds) lies(pitch_beside("ds", *ds, x), args.ld_ds, args.lines_ds);
   args.ds = const_data(ds);
-  args.ld_x = nhwc(kOp, "x", x).ld;
-  args.ld_dy = dy ? pitch_beside("dy", *dy, x) : 0;
-  args.ld_ds = ds ? pitch_beside("ds", *ds, x) : 0;
-  args.ld_dx = args.channels;
+  const bool masks = (dy && args.act != Act::kNone) || (ds && args.skip_act != Act::kNone);
+  args.residual = masks ? const_data(residual) : nullptr;
+  args.ld_dx = args.ld_dresidual = args.channels;
   args.dx = need_dx ? dx.mutable_data_ptr() : nullptr;
+  args.dresidual = need_dresidual ? dresidual.mutable_data_ptr() : nullptr;
   args.dweight = weight ? dweight.mutable_data_ptr() : nullptr;
   args.dbias = bias ? dbias.mutable_data_ptr() : nullptr;
   run_backward(args, x);
-  return {dx, dweight, dbias};
+  return {dx, dweight, dbias, dresidual};
 }
 
 }  // namespace
 }  // namespace pygan
 
 STABLE_TORCH_LIBRARY_FRAGMENT(pygan, m) {
-  // Writes y and s; returns mean and rstd, (groups, c), (n, c) for instance, (1, c) for use_running, (0, c) for none.
+  // Writes y (padded) and s; returns mean and rstd, (groups, c), (n, c) for instance, (1, c) for use_running, (0, c)
+  // for none.
   m.def(
       "norm_act(Tensor x, Tensor? weight, Tensor? bias, Tensor? rng, Tensor(a!)? running_mean, "
-      "Tensor(b!)? running_var, Tensor(c!) y, Tensor(d!)? s, *, str norm, int groups, float eps, str act, "
-      "str? skip_act, float slope, float dropout_p, int rng_stream, float momentum, bool use_running) "
-      "-> (Tensor mean, Tensor rstd)");
-  // What is not wanted (dx) or has no parameter (dweight, dbias) comes back with no elements.
+      "Tensor(b!)? running_var, Tensor(c!) y, Tensor(d!)? s, Tensor? residual=None, *, str norm, int groups, "
+      "float eps, str act, str? skip_act, float slope, float dropout_p, int rng_stream, float momentum, "
+      "bool use_running, int pad=0) -> (Tensor mean, Tensor rstd)");
+  // What is not wanted (dx, dresidual) or has no parameter (dweight, dbias) comes back with no elements.
   m.def(
       "norm_act_backward(Tensor? dy, Tensor? ds, Tensor x, Tensor? weight, Tensor? bias, Tensor mean, Tensor rstd, "
-      "Tensor? rng, *, str norm, int groups, float eps, str act, str? skip_act, float slope, float dropout_p, "
-      "int rng_stream, bool use_running, bool need_dx) -> (Tensor dx, Tensor dweight, Tensor dbias)");
+      "Tensor? rng, Tensor? residual=None, *, str norm, int groups, float eps, str act, str? skip_act, float slope, "
+      "float dropout_p, int rng_stream, bool use_running, int pad=0, bool need_dx, bool need_dresidual=False) "
+      "-> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dresidual)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(pygan, CPU, m) {

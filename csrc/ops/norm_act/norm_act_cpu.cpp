@@ -1,7 +1,7 @@
 // The CPU twin of norm_act (norm_act.h): the same numbers from loops over rows of channels.
 //
 // A row is handled as a few short loops over its channels, each of which the compiler turns into vector instructions;
-// what passes between them (z, g) is one row long and stays in the L1 cache. Rows are cut into blocks by the shape
+// what passes between them (u, g) is one row long and stays in the L1 cache. Rows are cut into blocks by the shape
 // alone and block sums are added in order, so the result is the same for any number of threads.
 #include <torch/csrc/stable/ops.h>
 
@@ -120,47 +120,71 @@ PYGAN_INLINE R slope_of(Act act, double slope) {
   return act == Act::kNone ? R(1) : act == Act::kLeakyRelu ? R(slope) : R(0);
 }
 
-// out = act(z). Written as z <= 0 ? low : z, so that a NaN stays; a slope of 0 stores 0, so that ReLU(-inf) is 0.
+// out = act(u). Written as u <= 0 ? low : u, so that a NaN stays; a slope of 0 stores 0, so that ReLU(-inf) is 0.
 template <class T, class R>
-PYGAN_INLINE void activate(Act act, double slope, const R* __restrict z, T* __restrict out, int64_t n) {
+PYGAN_INLINE void activate(Act act, double slope, const R* __restrict u, T* __restrict out, int64_t n) {
   const R a = slope_of<R>(act, slope);
   if (act == Act::kNone) {
-    for (int64_t k = 0; k < n; ++k) store(out + k, z[k]);
+    for (int64_t k = 0; k < n; ++k) store(out + k, u[k]);
   } else if (act == Act::kElu) {
-    for (int64_t k = 0; k < n; ++k) store(out + k, z[k] <= R(0) ? std::expm1(z[k]) : z[k]);
+    for (int64_t k = 0; k < n; ++k) store(out + k, u[k] <= R(0) ? std::expm1(u[k]) : u[k]);
   } else if (a == R(0)) {
-    for (int64_t k = 0; k < n; ++k) store(out + k, z[k] <= R(0) ? R(0) : z[k]);
+    for (int64_t k = 0; k < n; ++k) store(out + k, u[k] <= R(0) ? R(0) : u[k]);
   } else {
-    for (int64_t k = 0; k < n; ++k) store(out + k, z[k] <= R(0) ? a * z[k] : z[k]);
+    for (int64_t k = 0; k < n; ++k) store(out + k, u[k] <= R(0) ? a * u[k] : u[k]);
   }
 }
 
-// g = or += act'(z) * dy
+// g = or += act'(u) * dy
 template <bool kAdd, class T, class R>
-PYGAN_INLINE void add_gradient(Act act, double slope, const R* __restrict z, const T* __restrict dy, R* __restrict g,
+PYGAN_INLINE void add_gradient(Act act, double slope, const R* __restrict u, const T* __restrict dy, R* __restrict g,
                                int64_t n) {
   const R a = slope_of<R>(act, slope);
   if (act == Act::kElu) {
     for (int64_t k = 0; k < n; ++k) {
-      const R v = to_compute(dy[k]) * (z[k] <= R(0) ? std::exp(z[k]) : R(1));
+      const R v = to_compute(dy[k]) * (u[k] <= R(0) ? std::exp(u[k]) : R(1));
       g[k] = kAdd ? g[k] + v : v;
     }
   } else {
     for (int64_t k = 0; k < n; ++k) {
-      const R v = to_compute(dy[k]) * (z[k] <= R(0) ? a : R(1));
+      const R v = to_compute(dy[k]) * (u[k] <= R(0) ? a : R(1));
       g[k] = kAdd ? g[k] + v : v;
     }
   }
 }
 
+// A row, and its line and pixel where the tensor knows them.
+struct Place {
+  int64_t row, sample = 0, line = 0, pixel = 0;
+
+  Place(const NormActShape& s, int64_t row) : row(row) {
+    if (s.width == 0) return;
+    sample = row / (s.height * s.width);
+    line = row / s.width % s.height;
+    pixel = row % s.width;
+  }
+};
+
 template <class T>
-const T* row_of(const void* data, int64_t ld, int64_t row) {
-  return data ? static_cast<const T*>(data) + row * ld : nullptr;
+const T* row_of(const void* data, int64_t ld, const Lines& lines, const Place& at) {
+  if (data == nullptr) return nullptr;
+  const bool flat = lines.line == 0;
+  return static_cast<const T*>(data) +
+         (flat ? at.row * ld : at.sample * lines.sample + at.line * lines.line + at.pixel * ld);
 }
 
 template <class T>
-T* row_of(void* data, int64_t ld, int64_t row) {
-  return data ? static_cast<T*>(data) + row * ld : nullptr;
+T* row_of(void* data, int64_t ld, const Lines& lines, const Place& at) {
+  return const_cast<T*>(row_of<T>(static_cast<const void*>(data), ld, lines, at));
+}
+
+// f(line) for `line` of an image and every line of the padding that mirrors it; likewise for pixels of a line.
+template <class F>
+PYGAN_INLINE void for_each_mirrored(int64_t line, int64_t size, int64_t pad, const F& f) {
+  f(line);
+  if (line > 0 && line <= pad) f(-line);
+  const int64_t last = size - 1;
+  if (line < last && last - line <= pad) f(last + (last - line));
 }
 
 // --- rows: each of these is one vectorised function -----------------------------------------------------------------
@@ -172,14 +196,14 @@ PYGAN_CLONES void sum_shifted(const NormActForward& a, int64_t group, int64_t fi
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
   std::vector<R> scratch(3 * n);
   R* __restrict x0 = scratch.data(), * __restrict sum = x0 + n, * __restrict square = sum + n;
-  const T* origin = row_of<T>(a.x, a.ld_x, row0);
+  const T* origin = row_of<T>(a.x, a.ld_x, a.lines_x, Place(a, row0));
   for (int64_t k = 0; k < n; ++k) x0[k] = to_compute(origin[k]);
   std::fill_n(total, 2 * n, 0.0);
   for (int64_t r = first; r < last;) {
     std::fill_n(sum, n, R(0));
     std::fill_n(square, n, R(0));
     for (const int64_t run = std::min(last, r + kRowsPerRun); r < run; ++r) {
-      const T* __restrict x = row_of<T>(a.x, a.ld_x, row0 + r);
+      const T* __restrict x = row_of<T>(a.x, a.ld_x, a.lines_x, Place(a, row0 + r));
       for (int64_t k = 0; k < n; ++k) {
         const R d = to_compute(x[k]) - x0[k];
         sum[k] += d;
@@ -191,7 +215,7 @@ PYGAN_CLONES void sum_shifted(const NormActForward& a, int64_t group, int64_t fi
   }
 }
 
-// load, normalise, drop, activate, store
+// load, normalise, drop, add, activate, store
 template <class T>
 PYGAN_CLONES void apply_forward(const NormActForward& a, const Affine<Compute<T>>& p, int64_t group, int64_t first,
                                 int64_t last) {
@@ -199,41 +223,69 @@ PYGAN_CLONES void apply_forward(const NormActForward& a, const Affine<Compute<T>
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
   const R* __restrict mean = p.mean.data(), * __restrict scale = p.scale.data(), * __restrict shift = p.shift.data();
   std::vector<R> scratch(2 * n);
-  R* __restrict z = scratch.data(), * __restrict keep = z + n;
+  R* __restrict u = scratch.data(), * __restrict keep = u + n;
   for (int64_t m = row0 + first; m < row0 + last; ++m) {
-    const T* __restrict x = row_of<T>(a.x, a.ld_x, m);
-    for (int64_t k = 0; k < n; ++k) z[k] = (to_compute(x[k]) - mean[k]) * scale[k] + shift[k];
+    const Place at(a, m);
+    const T* __restrict x = row_of<T>(a.x, a.ld_x, a.lines_x, at);
+    for (int64_t k = 0; k < n; ++k) u[k] = (to_compute(x[k]) - mean[k]) * scale[k] + shift[k];
     if (a.dropout.rng) {
       load_keep(a, m, keep);
-      for (int64_t k = 0; k < n; ++k) z[k] *= keep[k];
+      for (int64_t k = 0; k < n; ++k) u[k] *= keep[k];
     }
-    activate(a.act, a.slope, z, row_of<T>(a.y, a.ld_y, m), n);
-    if (a.s) activate(a.skip_act, a.slope, z, row_of<T>(a.s, a.ld_s, m), n);
+    if (a.residual) {
+      const T* __restrict residual = row_of<T>(a.residual, a.ld_residual, a.lines_residual, at);
+      for (int64_t k = 0; k < n; ++k) u[k] += to_compute(residual[k]);
+    }
+    T* y = row_of<T>(a.y, a.ld_y, a.lines_y, at);
+    activate(a.act, a.slope, u, y, n);
+    if (a.pad > 0) {
+      for_each_mirrored(at.line, a.height, a.pad, [&](int64_t line) {
+        for_each_mirrored(at.pixel, a.width, a.pad, [&](int64_t pixel) {
+          T* to = y + (line - at.line) * a.lines_y.line + (pixel - at.pixel) * a.ld_y;
+          if (to != y) std::copy_n(y, n, to);
+        });
+      });
+    }
+    if (a.s) activate(a.skip_act, a.slope, u, row_of<T>(a.s, a.ld_s, a.lines_s, at), n);
   }
 }
 
-// g, the gradient of (x - mean) * scale + shift, for one row
+// For one row: du, the gradient of u. Returns that of (x - mean) * scale + shift, which is du or lies in g.
 template <class T, class R>
-PYGAN_INLINE void load_gradient(const NormActBackward& a, const Affine<R>& p, int64_t m, R* __restrict z,
-                                R* __restrict keep, R* __restrict g) {
+PYGAN_INLINE const R* load_gradient(const NormActBackward& a, const Affine<R>& p, int64_t m, R* __restrict u,
+                                    R* __restrict keep, R* __restrict folded, R* __restrict du, R* __restrict g) {
   const int64_t n = a.channels;
+  const Place at(a, m);
   const R* __restrict mean = p.mean.data(), * __restrict scale = p.scale.data(), * __restrict shift = p.shift.data();
-  const T* __restrict x = row_of<T>(a.x, a.ld_x, m);
-  const T *dy = row_of<T>(a.dy, a.ld_dy, m), *ds = row_of<T>(a.ds, a.ld_ds, m);
-  for (int64_t k = 0; k < n; ++k) z[k] = (to_compute(x[k]) - mean[k]) * scale[k] + shift[k];
+  const T* __restrict x = row_of<T>(a.x, a.ld_x, a.lines_x, at);
+  const T *dy = row_of<T>(a.dy, a.ld_dy, a.lines_dy, at), *ds = row_of<T>(a.ds, a.ld_ds, a.lines_ds, at);
+  for (int64_t k = 0; k < n; ++k) u[k] = (to_compute(x[k]) - mean[k]) * scale[k] + shift[k];
   if (a.dropout.rng) {
     load_keep(a, m, keep);
-    for (int64_t k = 0; k < n; ++k) z[k] *= keep[k];
+    for (int64_t k = 0; k < n; ++k) u[k] *= keep[k];
   }
-  if (dy) {
-    add_gradient<false>(a.act, a.slope, z, dy, g, n);
+  if (a.residual) {
+    const T* __restrict residual = row_of<T>(a.residual, a.ld_residual, a.lines_residual, at);
+    for (int64_t k = 0; k < n; ++k) u[k] += to_compute(residual[k]);
+  }
+  if (dy && a.pad > 0) {
+    std::fill_n(folded, n, R(0));
+    for_each_mirrored(at.line, a.height, a.pad, [&](int64_t line) {
+      for_each_mirrored(at.pixel, a.width, a.pad, [&](int64_t pixel) {
+        const T* __restrict from = dy + (line - at.line) * a.lines_dy.line + (pixel - at.pixel) * a.ld_dy;
+        for (int64_t k = 0; k < n; ++k) folded[k] += to_compute(from[k]);
+      });
+    });
+    add_gradient<false>(a.act, a.slope, u, folded, du, n);
+  } else if (dy) {
+    add_gradient<false>(a.act, a.slope, u, dy, du, n);
   } else {
-    std::fill_n(g, n, R(0));
+    std::fill_n(du, n, R(0));
   }
-  if (ds) add_gradient<true>(a.skip_act, a.slope, z, ds, g, n);
-  if (a.dropout.rng) {
-    for (int64_t k = 0; k < n; ++k) g[k] *= keep[k];
-  }
+  if (ds) add_gradient<true>(a.skip_act, a.slope, u, ds, du, n);
+  if (a.dropout.rng == nullptr) return du;
+  for (int64_t k = 0; k < n; ++k) g[k] = du[k] * keep[k];
+  return g;
 }
 
 // total[0..c) and total[c..2c) = sums of g and g * (x - mean)
@@ -243,19 +295,19 @@ PYGAN_CLONES void sum_gradient(const NormActBackward& a, const Affine<Compute<T>
   using R = Compute<T>;
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
   const R* __restrict mean = p.mean.data();
-  std::vector<R> scratch(5 * n);
-  R* __restrict z = scratch.data(), * __restrict keep = z + n, * __restrict g = keep + n;
-  R* __restrict sum = g + n, * __restrict product = sum + n;
+  std::vector<R> scratch(7 * n);
+  R* __restrict u = scratch.data(), * __restrict keep = u + n, * __restrict folded = keep + n;
+  R* __restrict du = folded + n, * __restrict g = du + n, * __restrict sum = g + n, * __restrict product = sum + n;
   std::fill_n(total, 2 * n, 0.0);
   for (int64_t r = first; r < last;) {
     std::fill_n(sum, n, R(0));
     std::fill_n(product, n, R(0));
     for (const int64_t run = std::min(last, r + kRowsPerRun); r < run; ++r) {
-      const T* __restrict x = row_of<T>(a.x, a.ld_x, row0 + r);
-      load_gradient<T, R>(a, p, row0 + r, z, keep, g);
+      const T* __restrict x = row_of<T>(a.x, a.ld_x, a.lines_x, Place(a, row0 + r));
+      const R* __restrict gradient = load_gradient<T, R>(a, p, row0 + r, u, keep, folded, du, g);
       for (int64_t k = 0; k < n; ++k) {
-        sum[k] += g[k];
-        product[k] += g[k] * (to_compute(x[k]) - mean[k]);
+        sum[k] += gradient[k];
+        product[k] += gradient[k] * (to_compute(x[k]) - mean[k]);
       }
     }
     for (int64_t k = 0; k < n; ++k) total[k] += sum[k];
@@ -263,7 +315,7 @@ PYGAN_CLONES void sum_gradient(const NormActBackward& a, const Affine<Compute<T>
   }
 }
 
-// dx = scale * (g - mean_g - (x - mean) * slope_g), or scale * g without batch statistics
+// dresidual = du, and dx = scale * (g - mean_g - (x - mean) * slope_g), or scale * g without batch statistics
 template <class T>
 PYGAN_CLONES void apply_backward(const NormActBackward& a, const Affine<Compute<T>>& p,
                                  const Compute<T>* __restrict mean_g, const Compute<T>* __restrict slope_g,
@@ -271,18 +323,24 @@ PYGAN_CLONES void apply_backward(const NormActBackward& a, const Affine<Compute<
   using R = Compute<T>;
   const int64_t n = a.channels, row0 = group * (a.rows / a.groups);
   const R* __restrict mean = p.mean.data(), * __restrict scale = p.scale.data();
-  std::vector<R> scratch(3 * n);
-  R* __restrict z = scratch.data(), * __restrict keep = z + n, * __restrict g = keep + n;
+  std::vector<R> scratch(5 * n);
+  R* __restrict u = scratch.data(), * __restrict keep = u + n, * __restrict folded = keep + n;
+  R* __restrict du = folded + n, * __restrict g = du + n;
   for (int64_t m = row0 + first; m < row0 + last; ++m) {
-    const T* __restrict x = row_of<T>(a.x, a.ld_x, m);
-    T* __restrict dx = row_of<T>(a.dx, a.ld_dx, m);
-    load_gradient<T, R>(a, p, m, z, keep, g);
+    const Place at(a, m);
+    const T* __restrict x = row_of<T>(a.x, a.ld_x, a.lines_x, at);
+    const R* __restrict gradient = load_gradient<T, R>(a, p, m, u, keep, folded, du, g);
+    if (T* __restrict dresidual = row_of<T>(a.dresidual, a.ld_dresidual, a.lines_dresidual, at)) {
+      for (int64_t k = 0; k < n; ++k) store(dresidual + k, du[k]);
+    }
+    T* __restrict dx = row_of<T>(a.dx, a.ld_dx, a.lines_dx, at);
+    if (dx == nullptr) continue;
     if (a.statistics == Statistics::kBatch) {
       for (int64_t k = 0; k < n; ++k) {
-        store(dx + k, scale[k] * (g[k] - mean_g[k] - (to_compute(x[k]) - mean[k]) * slope_g[k]));
+        store(dx + k, scale[k] * (gradient[k] - mean_g[k] - (to_compute(x[k]) - mean[k]) * slope_g[k]));
       }
     } else {
-      for (int64_t k = 0; k < n; ++k) store(dx + k, scale[k] * g[k]);
+      for (int64_t k = 0; k < n; ++k) store(dx + k, scale[k] * gradient[k]);
     }
   }
 }
@@ -303,7 +361,7 @@ std::vector<double> add_blocks(const NormActShape& s, const std::vector<double>&
 template <class T>
 void batch_statistics(const NormActForward& a) {
   using R = Compute<T>;
-  const int64_t n = a.channels, rows = a.rows / a.groups, blocks = blocks_of_group(a);
+  const int64_t n = a.channels, rows = (a.rows / a.groups), blocks = blocks_of_group(a);
   std::vector<double> partial(a.groups * blocks * 2 * n);
   for_each_block(a, [&](int64_t group, int64_t block, int64_t first, int64_t last) {
     sum_shifted<T>(a, group, first, last, &partial[(group * blocks + block) * 2 * n]);
@@ -313,7 +371,7 @@ void batch_statistics(const NormActForward& a) {
   R *running_mean = static_cast<R*>(a.running_mean), *running_var = static_cast<R*>(a.running_var);
   const R momentum = static_cast<R>(a.momentum), rest = static_cast<R>(1 - a.momentum);
   for (int64_t g = 0; g < a.groups; ++g) {
-    const T* x0 = row_of<T>(a.x, a.ld_x, g * rows);
+    const T* x0 = row_of<T>(a.x, a.ld_x, a.lines_x, Place(a, g * rows));
     for (int64_t k = 0; k < n; ++k) {
       const double shift = total[g * 2 * n + k] / rows;
       double var = total[g * 2 * n + n + k] / rows - shift * shift;
@@ -348,7 +406,7 @@ void forward(const NormActForward& a) {
 template <class T>
 void backward(const NormActBackward& a) {
   using R = Compute<T>;
-  const int64_t n = a.channels, rows = a.rows / a.groups, blocks = blocks_of_group(a);
+  const int64_t n = a.channels, rows = (a.rows / a.groups), blocks = blocks_of_group(a);
   const bool batch = a.statistics == Statistics::kBatch;
   std::vector<Affine<R>> affine;
   for (int64_t g = 0; g < a.groups; ++g) affine.emplace_back(a, a.mean, a.rstd, a.weight, a.bias, g);
@@ -376,7 +434,7 @@ void backward(const NormActBackward& a) {
       if (a.dweight) static_cast<R*>(a.dweight)[k] = static_cast<R>(dweight);
     }
   }
-  if (a.dx == nullptr) return;
+  if (a.dx == nullptr && a.dresidual == nullptr) return;
   for_each_block(a, [&](int64_t group, int64_t, int64_t first, int64_t last) {
     apply_backward<T>(a, affine[group], &mean_g[group * n], &slope_g[group * n], group, first, last);
   });

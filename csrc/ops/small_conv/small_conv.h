@@ -41,8 +41,10 @@ struct SmallConvShape {
 struct SmallConvForward : SmallConvShape {
   const void *x, *weight, *bias;  // bias: as many as z has channels, or null
   int64_t ld_x;
-  // What becomes of z. norm.x, rows and channels are z itself, packed, which this pass writes; norm.workspace and
-  // norm.counters are not used. norm.y null: nothing, z is all that is wanted.
+  // What becomes of z. norm.x, rows and channels are z itself, packed, which this pass writes; there is no residual, no
+  // padding, and every row at one pitch; norm.workspace is not used. norm.y null: nothing, z is all that is wanted. One
+  // block has all rows of 64 channels, as norm_act has up to 512 rows of a group; more are better given to norm_act,
+  // which spreads them over the GPU.
   NormActForward norm;
   float* workspace;  // CUDA: small_conv_workspace_floats, any content
 };
@@ -62,9 +64,6 @@ struct SmallConvDw : SmallConvShape {
 
 // Scratch of a forward or dx call.
 int64_t small_conv_workspace_floats(const SmallConvShape& shape);
-
-// The norm of one block's 64 channels: worth its while up to the rows that norm_act gives to one block, too.
-constexpr int64_t kSmallConvNormRows = 512;
 
 // bfloat16 and float16. Return a cudaError_t; 0 is success.
 int small_conv_cuda(const SmallConvForward& args, cudaStream_t stream);

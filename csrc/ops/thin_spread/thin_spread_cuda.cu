@@ -163,6 +163,58 @@ __device__ __forceinline__ void store_row(const float (&z)[2][4], float below, T
   if (pixel < pixels) store_vec(reinterpret_cast<uint32_t*>(row + pixel * ld + lane % 4 / 2 * 8), out);
 }
 
+// kReflectAdjoint: pixels near the edge have further preimages, whose windows lie elsewhere in the patch. Adds what
+// they see to four rows of 16 pixels. A preimage is straight, or folded at the low or at the high edge, in each
+// direction.
+template <class T>
+__device__ __forceinline__ void add_folds(const ThinShape& a, const Cell<4>* cells, int y0, int x0, int top, int strip,
+                                          const uint32_t (&b)[7][2][2][2], float (&z)[kRowsAtOnce][2][4]) {
+  constexpr int kPitch = Spread<T, ThinMode::kReflectAdjoint, 4>::kPitch;
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, y = y0 + top, x = x0 + strip;
+#pragma unroll 1
+  for (int fold = 1; fold < 9; ++fold) {
+    const int fold_y = fold / 3, fold_x = fold % 3;
+    // the indices that have this preimage: all, [1, 3] or [size - 4, size - 2]
+    const int low_x = fold_x == 0 ? 0 : fold_x == 1 ? 1 : a.wk - 4, low_y = fold_y == 1 ? 1 : a.hk - 4;
+    const int high_x = fold_x == 0 ? a.wk - 1 : fold_x == 1 ? 3 : a.wk - 2, high_y = fold_y == 1 ? 3 : a.hk - 2;
+    if (high_x < x || low_x >= x + kStrip) continue;
+    int begin[2];  // thin columns at which the windows of pixels g and g + 8 begin
+    bool has[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int p = x + g + 8 * h;
+      has[h] = p >= low_x && p <= high_x;
+      begin[h] = fold_x == 0 ? p - 3 : fold_x == 1 ? -3 - p : 2 * (a.wk - 1) - p - 3;
+    }
+#pragma unroll
+    for (int i = 0; i < kRowsAtOnce; ++i) {
+      const int p = y + i;
+      if (fold_y != 0 && (p < low_y || p > high_y)) continue;
+      const int from = fold_y == 0 ? p - 3 : fold_y == 1 ? -3 - p : 2 * (a.hk - 1) - p - 3;
+#pragma unroll
+      for (int ky = 0; ky < 7; ++ky) {
+        if (from + ky < 0 || from + ky >= a.ht) continue;
+        const Cell<4>* row = cells + (from + ky - (y0 - 3)) * kPitch;
+#pragma unroll
+        for (int s = 0; s < 2; ++s) {
+          uint32_t v[4];
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            const int column = begin[h] + 4 * s + t;
+            const bool seen = has[h] && 4 * s + t < 7 && column >= 0 && column < a.wt;
+            const Cell<4> zero = {};
+            const Cell<4> cell = seen ? row[column - (x0 - 3)] : zero;
+            v[h] = cell.v[0];
+            v[2 + h] = cell.v[1];
+          }
+#pragma unroll
+          for (int j = 0; j < 2; ++j) mma_m16n8k16<T>(z[i][j], v, b[ky][s][j]);
+        }
+      }
+    }
+  }
+}
+
 template <class T, ThinMode M, int P>
 PYGAN_GLOBAL void __launch_bounds__(kThreads, Spread<T, M, P>::kResident)
     thin_spread_kernel(ThinSpreadArgs a, int rows, int tiles_x, int tiles_y, int tiles) {
@@ -256,58 +308,12 @@ PYGAN_GLOBAL void __launch_bounds__(kThreads, Spread<T, M, P>::kResident)
             }
           }
         }
-        // pixels near the edge have further preimages: their windows lie elsewhere in the patch
-        if constexpr (M == ThinMode::kReflectAdjoint) {
-          const int y = y0 + top, x = x0 + strip;
-#pragma unroll 1
-          for (int fold = 1; fold < 9; ++fold) {
-            const int fold_y = fold / 3, fold_x = fold % 3;
-            // which indices have this preimage: [1, 3] (0 folds to them), [size - 4, size - 2], or all
-            const int low_x = fold_x == 0 ? 0 : fold_x == 1 ? 1 : a.wk - 4, low_y = fold_y == 1 ? 1 : a.hk - 4;
-            const int high_x = fold_x == 0 ? a.wk - 1 : fold_x == 1 ? 3 : a.wk - 2;
-            const int high_y = fold_y == 1 ? 3 : a.hk - 2;
-            if (high_x < x || low_x >= x + kStrip) continue;
-            int begin[2];  // of the windows of pixels g and g + 8, a column of the patch
-            bool has[2];
-#pragma unroll
-            for (int i = 0; i < 2; ++i) {
-              const int p = x + g + 8 * i;
-              has[i] = p >= low_x && p <= high_x;
-              begin[i] = (fold_x == 0 ? p - 3 : fold_x == 1 ? -3 - p : 2 * (a.wk - 1) - p - 3) - (x0 - 3);
-            }
-#pragma unroll
-            for (int i = 0; i < kRowsAtOnce; ++i) {
-              const int p = y + i;
-              if (fold_y != 0 && (p < low_y || p > high_y)) continue;
-              const int from = fold_y == 0 ? p - 3 : fold_y == 1 ? -3 - p : 2 * (a.hk - 1) - p - 3;
-#pragma unroll
-              for (int ky = 0; ky < K; ++ky) {
-                if (from + ky < 0 || from + ky >= a.ht) continue;
-                const Cell<P>* row = cells + (from + ky - (y0 - 3)) * kPitch;
-                uint32_t v[kSteps][4];
-#pragma unroll
-                for (int s = 0; s < kSteps; ++s) {
-#pragma unroll
-                  for (int h = 0; h < 2; ++h) {
-                    const int column = begin[h] + 4 * s + t, thin = column + x0 - 3;
-                    const bool seen = has[h] && 4 * s + t < K && thin >= 0 && thin < a.wt;
-                    const Cell<P> zero = {};
-                    const Cell<P> cell = seen ? row[column] : zero;
-                    v[s][h] = cell.v[0];
-                    v[s][2 + h] = cell.v[1];
-                  }
-#pragma unroll
-                  for (int j = 0; j < 2; ++j) mma_m16n8k16<T>(z[i][j], v[s], b[ky][s][j]);
-                }
-              }
-            }
-          }
-        }
+        if constexpr (M == ThinMode::kReflectAdjoint) add_folds<T>(a, cells, y0, x0, top, strip, b, z);
         // store
 #pragma unroll
         for (int i = 0; i < kRowsAtOnce; ++i) {
           const int y = y0 + top + i, x = x0 + strip;
-          if (top + i >= rows || y >= a.hk) break;
+          if (y >= a.hk) break;
           const int64_t m = (static_cast<int64_t>(n) * a.hk + y) * a.wk + x;
           store_row(z[i], static_cast<float>(a.below_y), static_cast<T*>(a.y) + m * a.k_ld + channel, a.k_ld, a.wk - x);
           if (a.s != nullptr)
@@ -504,6 +510,7 @@ PYGAN_GLOBAL void __launch_bounds__(kThreads, 3) thin_wgrad_kernel(ThinWgradArgs
     }
   }
 
+  copy_async_wait<0>();  // of what was issued beyond the last tile
   // the partial sums: [split][thick channel][kernel row][column], and behind all of them [split][column] of the ones
   const int64_t channel = blockIdx.y * kGroup + share * kBlocks * 16 + lane / 4;
   float* partial = a.workspace + (static_cast<int64_t>(blockIdx.x) * a.ck + channel) * K * Tile::kColumns;
