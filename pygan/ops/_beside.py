@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from pygan import streams
 MOST_FLOPS = 8e9
 
 _uses: Counter[int] = Counter()  # forward passes of a weight since the last backward pass, where work overlaps
-_beside: dict[int, int] = {}  # weights whose gradient was computed beside the rest, and where that lies
+_beside: dict[int, int] = {}  # leaves whose gradient was computed beside the rest, and where that lies
 
 
 def note_use(weight: Tensor) -> None:
@@ -33,12 +33,17 @@ def goes_beside(weight: Tensor, flops: float) -> bool:
 
 
 @contextlib.contextmanager
-def side(weight: Tensor, *used: Tensor) -> Iterator[list[Tensor]]:
-    """Compute the gradient of `weight` inside, on the side stream; append it to the list. used: what is read for it."""
-    found: list[Tensor] = []
-    with streams.beside(weight, *used):
+def side(leaves: Sequence[Tensor | None], *used: Tensor) -> Iterator[list[Tensor | None]]:
+    """Compute gradients inside, on the side stream, and append them to the list in the order of `leaves`.
+
+    leaves: a weight, and its bias where that has a gradient; used: what is read for them.
+    """
+    found: list[Tensor | None] = []
+    with streams.beside(*used):
         yield found
-    _beside[weight.data_ptr()] = found[0].data_ptr()
+    for leaf, gradient in zip(leaves, found, strict=True):
+        if leaf is not None and gradient is not None:
+            _beside[leaf.data_ptr()] = gradient.data_ptr()
 
 
 def check_taken(leaf: Tensor) -> None:

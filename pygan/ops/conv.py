@@ -99,38 +99,39 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, geometry):
-        ctx.save_for_backward(x, weight)
-        ctx.geometry, ctx.has_bias = geometry, bias is not None
+        ctx.save_for_backward(x, weight, bias)
+        ctx.geometry = geometry
         _beside.note_use(weight)
         return _forward(x, weight, bias, geometry)
 
     @staticmethod
     def backward(ctx, dy):
-        x, weight = ctx.saved_tensors
+        x, weight, bias = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         needs_weight, needs_bias = needs_weight and wants(weight), needs_bias and wants(weight)
         if torch.is_grad_enabled():  # this backward will be differentiated: PyTorch's own formula can be
-            return *_gradients(dy, x, weight, ctx, (needs_x, needs_weight, needs_bias)), None
+            return *_gradients(dy, x, weight, bias, ctx.geometry, (needs_x, needs_weight, needs_bias)), None
         if not dy.is_contiguous(memory_format=torch.channels_last):
             dy = dy.contiguous(memory_format=torch.channels_last)
         flops = 2.0 * weight.numel() * (x if ctx.geometry.transposed else dy)[:, 0].numel()
         if not needs_weight or not _beside.goes_beside(weight, flops):
-            return *_gradients(dy, x, weight, ctx, (needs_x, needs_weight, needs_bias)), None
-        with _beside.side(weight, x, dy) as found:
-            _, dw, db = _gradients(dy, x, weight, ctx, (False, True, needs_bias))
-            found.append(dw if dw.stride() == weight.stride() else torch.empty_like(weight).copy_(dw))
-        dx = _gradients(dy, x, weight, ctx, (True, False, False))[0] if needs_x else None
-        return dx, found[0], db, None
+            return *_gradients(dy, x, weight, bias, ctx.geometry, (needs_x, needs_weight, needs_bias)), None
+        with _beside.side((weight, bias), weight, x, dy) as found:
+            _, dw, db = _gradients(dy, x, weight, bias, ctx.geometry, (False, True, needs_bias))
+            found += [dw if dw.stride() == weight.stride() else torch.empty_like(weight).copy_(dw), db]
+        dx = _gradients(dy, x, weight, bias, ctx.geometry, (True, False, False))[0] if needs_x else None
+        return dx, *found, None
 
 
-def _gradients(dy: Tensor, x: Tensor, weight: Tensor, ctx, mask: tuple[bool, bool, bool]) -> tuple[Tensor | None, ...]:
-    g = ctx.geometry
+def _gradients(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, mask: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, ...]:
     padding = g.padding if g.pad_mode == "zeros" else 0
     return torch.ops.aten.convolution_backward(
         dy,
         x,
         weight,
-        [weight.shape[1 if g.transposed else 0]] if ctx.has_bias else None,
+        None if bias is None else list(bias.shape),
         [g.stride] * 2,
         [padding] * 2,
         [1, 1],

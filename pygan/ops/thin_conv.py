@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pygan import errors
+from pygan.ops import _beside
 from pygan.ops._autograd import wants
 from pygan.ops._impl import choose, compiled
 from pygan.ops.norm_act import nhwc_pitch
@@ -224,6 +225,7 @@ class _ThinConv(torch.autograd.Function):
                 torch.autograd.graph.increment_version(given)
             return given.detach()  # the same memory, with a history of its own
 
+        _beside.note_use(weight)
         y = slot(out)
         s = None if o.skip_act is None else slot(skip_out)
         if found.spreads:
@@ -254,9 +256,9 @@ def _gradients_of_spread(dy, ds, x, weight, bias, y, needs, o: _Options, mode: s
     """Gradients of y, s to a thin x, the weight and the bias."""
     dz = dy if y is None else _through_acts(dy, ds, y, o)
     dz = _rows("a gradient", dz)
-    dx = _gather(dz, weight, mode, like=x) if needs[0] else None
     fits = x.shape[1] < _most_thin(mode)  # the sum over the pixels needs a channel that is free
-    return dx, *_weight_and_bias(x, dz, weight, bias, needs, mode, fits=fits, of_thick=True)
+    rest = _weight_and_bias(x, dz, weight, bias, needs, mode, fits=fits, of_thick=True)
+    return _gather(dz, weight, mode, like=x) if needs[0] else None, *rest
 
 
 def _through_acts(dy: Tensor | None, ds: Tensor | None, y: Tensor, o: _Options) -> Tensor:
@@ -284,11 +286,31 @@ def _through_acts(dy: Tensor | None, ds: Tensor | None, y: Tensor, o: _Options) 
 def _gradients_of_gather(dy, ds, x, weight, bias, y, needs, o: _Options, mode: str) -> tuple[Tensor | None, ...]:
     """Gradients of a thin y to a thick x, the weight and the bias."""
     dt = dy if y is None else torch.ops.aten.tanh_backward(dy, y)
-    dx = _spread(dt, weight, mode, like=x) if needs[0] else None
-    return dx, *_weight_and_bias(dt, x, weight, bias, needs, mode, fits=True, of_thick=False)
+    rest = _weight_and_bias(dt, x, weight, bias, needs, mode, fits=True, of_thick=False)
+    return _spread(dt, weight, mode, like=x) if needs[0] else None, *rest
 
 
 def _weight_and_bias(
+    t: Tensor,
+    k: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    needs: list[bool],
+    mode: str,
+    *,
+    fits: bool,
+    of_thick: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """`_weight_and_bias_here`, beside the rest of the backward pass where that pays."""
+    options = {"fits": fits, "of_thick": of_thick}
+    if not needs[1] or not _beside.goes_beside(weight, 2.0 * weight.numel() * k[:, 0].numel()):
+        return _weight_and_bias_here(t, k, weight, bias, needs, mode, **options)
+    with _beside.side((weight, bias), weight, t, k) as found:
+        found += _weight_and_bias_here(t, k, weight, bias, needs, mode, **options)
+    return found[0], found[1]
+
+
+def _weight_and_bias_here(
     t: Tensor,
     k: Tensor,
     weight: Tensor,
