@@ -171,7 +171,7 @@ def _conv_gradients(
     if needs_weight:
         flops = 2.0 * weight.numel() * (x if transposed else dz)[:, 0].numel()
         if weight.is_leaf and _beside.goes_beside(weight, flops):
-            with _beside.side(weight, x, dz) as found:
+            with _beside.side((weight,), weight, x, dz) as found:
                 found.append(torch.ops.pygan.small_conv_dw.default(dz, x, transposed=transposed))
             dweight = found[0]
         else:
