@@ -803,6 +803,10 @@ def test_bad_arguments_by_name(kind, message, change):
         ("residual must have the shape of x", {"residual": torch.zeros(4, 6, 4, 4)}),
         ("residual must have the dtype of x", {"residual": torch.zeros(4, 6, 4, 3).double()}),
         ("residual must be channels_last", {"residual": torch.zeros(4, 6, 4, 3)}),
+        (
+            "residual must be channels_last",
+            {"residual": torch.zeros(4, 6, 1, 3).to(memory_format=torch.channels_last).expand(-1, -1, 4, -1)},
+        ),
         ("reflection by pad = 3 needs more than 3", {"pad": 3}),
         ("reflection by pad = -1", {"pad": -1}),
         ("groups = 3 must divide", {"groups": 3}),

@@ -50,14 +50,15 @@ struct Pitch {
 // The pitches of a tensor whose channels are neighbours in memory, or an error that names it.
 Pitch pitch_of(const char* name, const Tensor& t) {
   STD_TORCH_CHECK(t.dim() == 4, kOp, ": ", name, " must have shape (n, c, h, w), got ", shape_of(t));
-  STD_TORCH_CHECK(t.size(1) == 1 || t.stride(1) == 1, kOp, ": ", name,
-                  " must be channels_last, or a slice of a channels_last tensor");
   // Strides of dimensions of size 1 say nothing: each continues the next one that has two entries.
   const int64_t n = t.size(0), h = t.size(2), w = t.size(3);
   const int64_t ld = w > 1 ? t.stride(3) : h > 1 ? t.stride(2) : n > 1 ? t.stride(0) : t.size(1);
   const int64_t line = h > 1 ? t.stride(2) : ld * w, sample = n > 1 ? t.stride(0) : line * h;
+  const int64_t c = t.size(1);
+  STD_TORCH_CHECK((c == 1 || t.stride(1) == 1) && ld >= c && line >= c && sample >= c, kOp, ": ", name,
+                  " must be channels_last, or a slice of a channels_last tensor");
   for (const int64_t stride : {ld, line, sample}) {
-    STD_TORCH_CHECK(stride >= 0 && stride < (int64_t{1} << 32), kOp, ": ", name, " is too large: a stride of ", stride);
+    STD_TORCH_CHECK(stride < (int64_t{1} << 32), kOp, ": ", name, " is too large: a stride of ", stride);
   }
   return line == ld * w && sample == line * h ? Pitch{ld, {}} : Pitch{ld, {line, sample}};
 }

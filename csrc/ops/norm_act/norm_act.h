@@ -22,8 +22,8 @@
 // as there are separate batches in one call), InstanceNorm has one for each sample.
 //
 // Bound: forward reads x twice and residual once and writes y (padded) and s once; backward reads x, dy, ds and (where
-// an activation needs it) residual twice and writes dx and dresidual once (once each where a group has at most 512
-// rows, which stay in cache). Both are at the speed of copying those bytes.
+// an activation needs it) residual twice and writes dx and dresidual once. Both are at the speed of copying those
+// bytes; what is read the second time is in cache where a group has at most 512 rows.
 //
 // Determinism: partial sums are added in an order fixed by (rows / groups, channels) alone, gradients of reflections in
 // an order fixed by their places. A group's result does not depend on the number of groups, threads or on the GPU

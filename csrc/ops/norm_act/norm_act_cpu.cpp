@@ -159,9 +159,12 @@ struct Place {
 
   Place(const NormActShape& s, int64_t row) : row(row) {
     if (s.width == 0) return;
-    sample = row / (s.height * s.width);
-    line = row / s.width % s.height;
-    pixel = row % s.width;
+    // 32 bits hold a row, and divide in half the time of 64.
+    const uint32_t width = static_cast<uint32_t>(s.width), height = static_cast<uint32_t>(s.height);
+    const uint32_t lines = static_cast<uint32_t>(row) / width;
+    pixel = static_cast<uint32_t>(row) - lines * width;
+    sample = lines / height;
+    line = lines - sample * height;
   }
 };
 
