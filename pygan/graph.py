@@ -39,8 +39,8 @@ class GraphedStep:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            with streams.overlapping(overlap):
-                for _ in range(_WARM_UP):
+            for i in range(_WARM_UP):
+                with streams.overlapping(overlap and i > 0):  # cuDNN measures its algorithms undisturbed
                     step(self._batch)
             with torch.no_grad():
                 for name, tensor in live.items():

@@ -174,9 +174,12 @@ class _Convolution:
         if not padded and self.path(x.shape).name == "thin":
             return self.thin(x, with_bias=with_bias)
         weight, bias = _weights(self)
-        if self.geometry.pad_mode == "reflect" and not padded:
-            x = F.pad(x, (self.geometry.padding,) * 4, mode="reflect")
-        x = _laid_as(weight, x.to(weight.dtype))
+        x = x.to(weight.dtype)
+        if (
+            self.geometry.pad_mode == "reflect" and not padded
+        ):  # PyTorch's own leaves channels_last, and adds in any order
+            x = ops.norm_act(_channels_last(x), norm="none", act="none", pad=self.geometry.padding)
+        x = _laid_as(weight, x)
         return _channels_last(ops.convolution(x, weight, bias if with_bias else None, self.geometry))
 
     def image(self, x: Tensor, *, tanh: bool, dtype: torch.dtype) -> Tensor:

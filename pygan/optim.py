@@ -18,7 +18,7 @@ from pygan import nn as blocks
 from pygan import streams
 from pygan.device import precision
 from pygan.ops._autograd import gradients_for
-from pygan.ops._beside import check_taken, forget_uses
+from pygan.ops._beside import check_taken, forget_all_uses, forget_uses
 from pygan.ops.adam import adam_, find_inf_, loss_scale_update_
 from pygan.ops.loss_sum import unit_seed
 from pygan.recipe import BaseRecipe
@@ -87,7 +87,9 @@ class Adam:
         self._hyper = torch.tensor([lr, *betas], dtype=torch.float64, device=first.device)  # 1 - 0.999 needs the digits
         self._step = torch.zeros((), dtype=torch.int64, device=first.device)
         self.found_inf = torch.zeros((), dtype=torch.float32, device=first.device)
-        self._arrived: list[_Slot] | None = None  # gradients that are waiting; None: nobody collects them
+        self._arrived: dict[int, list[_Slot]] | None = (
+            None  # gradients that wait, by stream; None: nobody collects them
+        )
         for slot in self._slots:
             for leaf in (slot.param, slot.low):
                 if leaf is not None:
@@ -127,13 +129,19 @@ class Adam:
         with a loss scale only when all are known to be finite.
         """
         leaves = self.leaves()
-        self._arrived = [] if scale is None and streams.overlaps(loss) else None
-        with gradients_for(leaves):
-            loss.backward(gradient=_seed(loss, scale), inputs=leaves)
-        forget_uses()
-        if self._arrived is not None:
-            self._apply_beside(self._arrived)
+        self._arrived = {} if scale is None and streams.overlaps(loss) else None
+        try:
+            with gradients_for(leaves):
+                loss.backward(gradient=_seed(loss, scale), inputs=leaves)
+            if self._arrived is not None:  # the current stream waits for every stream of the pass by now
+                self._apply_beside([slot for waiting in self._arrived.values() for slot in waiting])
+        except BaseException:
+            for leaf in leaves:
+                leaf.grad = None
+            raise
+        finally:
             self._arrived = None
+            forget_uses()
         streams.join(loss.device)
         late = [slot for slot in self._slots if slot.leaf.grad is not None]
         if late and scale is not None:
@@ -148,10 +156,13 @@ class Adam:
         check_taken(slot.leaf)
         if self._arrived is None:
             return
-        self._arrived.append(slot)
-        if sum(slot.param.numel() for slot in self._arrived) >= _BUCKET:
-            self._apply_beside(self._arrived)
-            self._arrived = []
+        # By stream: the side stream waits for the one that is current, and for no other, and so must the gradients and
+        # whatever still reads their weights be.
+        waiting = self._arrived.setdefault(streams.here(slot.leaf), [])
+        waiting.append(slot)
+        if sum(slot.param.numel() for slot in waiting) >= _BUCKET:
+            self._apply_beside(waiting)
+            waiting.clear()
 
     def _apply_beside(self, slots: Sequence[_Slot]) -> None:
         if slots:
@@ -257,6 +268,7 @@ def update(state: State, name: str, loss: Tensor) -> None:
 def end_step_(state: State, recipe: BaseRecipe) -> None:
     """After all updates of a step: the next random numbers, the next loss scale, the averages' running statistics."""
     streams.finish(state.device)
+    forget_all_uses()
     state.rng[1].add_(1)
     if "loss_scale" in state.buffers:
         found = torch.stack([opt.found_inf for opt in state.opts.values()]).amax()
@@ -274,10 +286,11 @@ def _ema_weight(recipe: BaseRecipe) -> float:
 @torch.no_grad()
 def average_buffers_(average: nn.Module, net: nn.Module, weight: float) -> None:
     """Move the buffers (running statistics) of `average` by `weight` towards those of `net`; integers are copied."""
-    for old, new in zip(average.buffers(), net.buffers(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, weight)
-        else:
+    pairs = list(zip(average.buffers(), net.buffers(), strict=True))
+    if floats := [pair for pair in pairs if pair[0].is_floating_point()]:
+        torch._foreach_lerp_([old for old, _ in floats], [new for _, new in floats], weight)
+    for old, new in pairs:
+        if not old.is_floating_point():
             old.copy_(new)
 
 

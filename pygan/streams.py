@@ -35,6 +35,8 @@ def overlapping(enabled: bool = True) -> Iterator[None]:
         yield
     finally:
         _on = before
+        if _forked and not torch.cuda.is_current_stream_capturing():  # something failed on the way
+            torch.cuda.synchronize()
         _forked.clear()
         _kept.clear()
         _kept_for_the_step.clear()
@@ -43,6 +45,11 @@ def overlapping(enabled: bool = True) -> Iterator[None]:
 def overlaps(x: Tensor) -> bool:
     """True where work on x is spread over streams."""
     return _on and x.is_cuda
+
+
+def here(x: Tensor) -> int:
+    """A number for the stream that work on x is launched on now."""
+    return torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0
 
 
 def _stream(device: torch.device, which: int) -> torch.cuda.Stream:
@@ -55,7 +62,7 @@ def _stream(device: torch.device, which: int) -> torch.cuda.Stream:
 
 @contextlib.contextmanager
 def beside(*used: Tensor) -> Iterator[None]:
-    """Launch what is inside on the side stream, behind all that was launched so far. used: the tensors that it reads.
+    """Launch what is inside on the side stream, behind all that the current stream has. used: the tensors that it reads.
 
     What is inside must only be read after `join`.
     """

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from pygan import streams
 
-# Work of a weight gradient up to which it runs beside the rest: 10 us of a GPU that does 785 TFLOP/s in bf16. A larger
+# Work of a weight gradient up to which it runs beside the rest: 13 us of a GPU that does 785 TFLOP/s in bf16. A larger
 # one fills the GPU, and would only take turns.
-MOST_FLOPS = 8e9
+MOST_FLOPS = 1e10
 
-_uses: Counter[int] = Counter()  # forward passes of a weight since the last backward pass, where work overlaps
+_uses: Counter[int] = Counter()  # forward passes of a weight whose backward pass is to come, where work overlaps
+_spent: Counter[int] = Counter()  # those that the running backward pass has come through
 _beside: dict[int, int] = {}  # leaves whose gradient was computed beside the rest, and where that lies
 
 
@@ -24,12 +25,19 @@ def note_use(weight: Tensor) -> None:
         _uses[weight.data_ptr()] += 1
 
 
+def note_backward(weight: Tensor) -> None:
+    """The backward pass of one of these uses is running (not one that will itself be differentiated)."""
+    if streams.overlaps(weight):
+        _spent[weight.data_ptr()] += 1
+
+
 def goes_beside(weight: Tensor, flops: float) -> bool:
     """Should the gradient of this weight, so much work, be computed on the side stream?
 
-    Not that of a weight which was used twice: its two gradients are added on the main stream, which would not wait.
+    Not that of a weight which was used twice: its two gradients are added on the main stream, which would not wait. Nor
+    that of a weight which is itself computed from another: the gradient goes on from there on the main stream.
     """
-    return streams.overlaps(weight) and _uses[weight.data_ptr()] == 1 and flops <= MOST_FLOPS
+    return weight.is_leaf and streams.overlaps(weight) and _uses[weight.data_ptr()] == 1 and flops <= MOST_FLOPS
 
 
 @contextlib.contextmanager
@@ -58,6 +66,16 @@ def check_taken(leaf: Tensor) -> None:
 
 
 def forget_uses() -> None:
-    """A backward pass is over."""
+    """A backward pass is over: forget the uses that it came through. Others wait, as G's do while D learns."""
+    _uses.subtract(_spent)
+    for key in [key for key, count in _uses.items() if count <= 0]:
+        del _uses[key]
+    _spent.clear()
+    _beside.clear()
+
+
+def forget_all_uses() -> None:
+    """A step is over, or has failed."""
     _uses.clear()
+    _spent.clear()
     _beside.clear()

@@ -111,6 +111,7 @@ class _Convolution(torch.autograd.Function):
         needs_weight, needs_bias = needs_weight and wants(weight), needs_bias and wants(weight)
         if torch.is_grad_enabled():  # this backward will be differentiated: PyTorch's own formula can be
             return *_gradients(dy, x, weight, bias, ctx.geometry, (needs_x, needs_weight, needs_bias)), None
+        _beside.note_backward(weight)
         if not dy.is_contiguous(memory_format=torch.channels_last):
             dy = dy.contiguous(memory_format=torch.channels_last)
         flops = 2.0 * weight.numel() * (x if ctx.geometry.transposed else dy)[:, 0].numel()

@@ -159,18 +159,20 @@ def _conv_gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x, weight and bias, of those that are needed. dz: (n, o, h', w')."""
     needs_x, needs_weight, needs_bias = needs
-    needs_weight = needs_weight and (not weight.is_leaf or wants(weight))
+    asked = not weight.is_leaf or wants(weight)
+    needs_weight, needs_bias = needs_weight and asked, needs_bias and asked
     if torch.is_grad_enabled():  # this backward will be differentiated: PyTorch's own formula can be
         channels = None if bias is None else list(bias.shape)
         mask = [needs_x, needs_weight, needs_bias]
         return torch.ops.aten.convolution_backward(
             dz, x, weight, channels, [2, 2], [1, 1], [1, 1], transposed, [0, 0], 1, mask
         )
+    _beside.note_backward(weight)
     dz = dz if _is_readable(dz) else dz.clone(memory_format=torch.channels_last)
     dx = dweight = None
     if needs_weight:
         flops = 2.0 * weight.numel() * (x if transposed else dz)[:, 0].numel()
-        if weight.is_leaf and _beside.goes_beside(weight, flops):
+        if _beside.goes_beside(weight, flops):
             with _beside.side((weight,), weight, x, dz) as found:
                 found.append(torch.ops.pygan.small_conv_dw.default(dz, x, transposed=transposed))
             dweight = found[0]

@@ -248,6 +248,7 @@ class _ThinConv(torch.autograd.Function):
         needs = [needed and (i == 0 or wants(weight)) for i, needed in enumerate(ctx.needs_input_grad[:3])]
         if torch.is_grad_enabled():  # this backward will be differentiated: PyTorch's own formulas can be
             return (*_differentiable_gradients(dy, ds, (x, weight, bias), needs, ctx.options), *nothing)
+        _beside.note_backward(weight)
         gradients = _gradients_of_spread if ctx.map.spreads else _gradients_of_gather
         return (*gradients(dy, ds, x, weight, bias, y, needs, ctx.options, ctx.map.mode), *nothing)
 

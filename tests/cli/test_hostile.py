@@ -154,14 +154,14 @@ def test_a_picture_that_vanishes_during_training_costs_nothing(tmp_path, monkeyp
     from pygan.data.feeds import ResidentFeed
     from pygan.errors import UserError
 
-    plain = ResidentFeed.get
+    plain = ResidentFeed.address
 
-    def get(feed, images_seen):
+    def address(feed, images_seen):
         if images_seen == 6:
             raise UserError("cannot read 3.png: no such file")
         return plain(feed, images_seen)
 
-    monkeypatch.setattr(ResidentFeed, "get", get)
+    monkeypatch.setattr(ResidentFeed, "address", address)
     assert "cannot read 3.png" in fails(capfd, *TINY, "--run", "run")
     manifest = json.loads((tmp_path / "run" / "checkpoints" / "last" / "manifest.json").read_text())
     assert manifest["images_seen"] == 6

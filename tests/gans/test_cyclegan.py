@@ -547,6 +547,8 @@ def test_every_variant_trains_and_is_used(name):
     logs = cyclegan.step(state, recipe, Batch(A, B))
     assert all(value.isfinite() for value in logs.values())
     for tensor_name, tensor in state.tensors().items():
+        if recipe.gan_mode == "wgangp" and ".head.bias" in tensor_name and ".D." in tensor_name:
+            continue  # its gradients from real and fake cancel, but for rounding
         assert torch.equal(tensor, before[tensor_name]) == dead(tensor_name), tensor_name
     assert cyclegan.sample(state.G, recipe, A).shape == B.shape
     assert cyclegan.sample(state.G, recipe, B, direction="BtoA").shape == A.shape
@@ -681,10 +683,19 @@ def test_a_step_on_cuda_equals_the_cpu(fields, monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("fields", [*CUDA_FIELDS, {"amp": True}, {"amp": True, "amp_dtype": "fp16"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *CUDA_FIELDS,
+        {"amp": True},
+        {"amp": True, "amp_dtype": "fp16"},
+        {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},  # thin convolutions
+    ],
+)
 def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    monkeypatch.setattr(optim, "_BUCKET", 1 << 12)  # weights move during the backward pass of small nets, too
     recipe = tiny(ema_half_life_images=100.0, pool_size=3, **fields)
     feed = [pair(recipe, seed=seed, device="cuda") for seed in range(6)]
     tensors, rows = [], []
@@ -701,7 +712,15 @@ def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("fields", [*CUDA_FIELDS, {"amp": True}, {"amp": True, "amp_dtype": "fp16"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *CUDA_FIELDS,
+        {"amp": True},
+        {"amp": True, "amp_dtype": "fp16"},
+        {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},  # thin convolutions
+    ],
+)
 def test_a_step_never_waits_for_the_gpu(fields):
     recipe = tiny(**fields)
     state, batch = cyclegan.build(recipe, "cuda"), pair(recipe, device="cuda")

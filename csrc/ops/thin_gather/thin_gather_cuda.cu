@@ -578,8 +578,10 @@ int launch(const ThinGatherArgs& args, const Device& device, cudaStream_t stream
   const Plan plan = plan_of<kMode>(args, device);
   if (plan.strips == 0) return static_cast<int>(cudaErrorInvalidConfiguration);
   const auto kernel = thin_gather_kernel<T, kMode>;
+  // The limit is the kernel's, not the launch's: one that followed each launch would fall below what a node of a graph
+  // captured before needs.
   const cudaError_t allowed =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes());
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, device.shared_limit);
   if (allowed != cudaSuccess) return static_cast<int>(allowed);
   PYGAN_LAUNCH(kernel, dim3(plan.tiles_x, plan.tiles_y, args.n), dim3(plan.warps() * 32), plan.shared_bytes(), stream,
                args, plan);
