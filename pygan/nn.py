@@ -175,9 +175,8 @@ class _Convolution:
             return self.thin(x, with_bias=with_bias)
         weight, bias = _weights(self)
         x = x.to(weight.dtype)
-        if (
-            self.geometry.pad_mode == "reflect" and not padded
-        ):  # PyTorch's own leaves channels_last, and adds in any order
+        if self.geometry.pad_mode == "reflect" and not padded:
+            # PyTorch's own padding leaves channels_last, and its backward pass adds in any order.
             x = ops.norm_act(_channels_last(x), norm="none", act="none", pad=self.geometry.padding)
         x = _laid_as(weight, x)
         return _channels_last(ops.convolution(x, weight, bias if with_bias else None, self.geometry))

@@ -62,9 +62,9 @@ def _stream(device: torch.device, which: int) -> torch.cuda.Stream:
 
 @contextlib.contextmanager
 def beside(*used: Tensor) -> Iterator[None]:
-    """Launch what is inside on the side stream, behind all that the current stream has. used: the tensors that it reads.
+    """Launch what is inside on the side stream, behind all that the current stream has.
 
-    What is inside must only be read after `join`.
+    used: the tensors that it reads. What is inside must only be read after `join`.
     """
     if not overlaps(used[0]):
         yield

@@ -16,7 +16,7 @@ STEPS = 100
 
 def run(case, way, device, monkeypatch):
     monkeypatch.setattr(side_by_side, "STEPS", STEPS)
-    data = cases.batches(case, device)
+    data = cases.batches(case, cases.WAYS[way], device)
     return side_by_side.losses(cases.build(case, cases.WAYS[way], device, check=True), data)
 
 

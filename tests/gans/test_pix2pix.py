@@ -634,7 +634,7 @@ def test_mixed_precision_sees_the_new_weights_of_d():
 
 
 def test_weight_gradients_of_both_nets_go_beside_the_rest(monkeypatch):
-    """On a CPU that pretends to overlap: G's forward passes are not forgotten while D learns, and D's are told apart."""
+    """On a CPU that pretends to overlap: G's forward passes are not forgotten while D learns, nor D's mixed up."""
     recipe = tiny()
     state = pix2pix.build(recipe, "cpu")
     expected = pix2pix.build(recipe, "cpu")
