@@ -43,7 +43,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Way:
-    """pygan: ours, else the yardstick; amp: bf16 (yardstick: channels_last, fused Adam too); kernels: of the recipe."""
+    """pygan: ours, else the yardstick; amp: bf16 (yardstick: channels_last, fused Adam too); kernels: of the recipe;
+    overlap: of `GraphedStep`.
+    """
 
     title: str
     pygan: bool = False
@@ -51,6 +53,12 @@ class Way:
     compiled: bool = False
     graph: bool = False
     kernels: str = "auto"
+    overlap: bool = True
+
+    @property
+    def layout(self):
+        """Of the pictures, as whoever takes this way would have them."""
+        return torch.channels_last if self.pygan or self.amp else torch.contiguous_format
 
 
 # p: pix2pix (U-Net, 70x70 PatchGAN), c: CycleGAN (two ResNets, LSGAN, identity, pool); the number is the batch.
@@ -66,19 +74,22 @@ CASES = {
     "p4@512": Case("pix2pix", 512, 64, 4),
     "p1@64": Case("pix2pix", 64, 16, 1),
     "c1@64": Case("cyclegan", 64, 8, 1),
+    "demo": Case("pix2pix", 128, 32, 4),  # the size that the bare command trains on a CPU
 }
-DEFAULT_CASES = {"cpu": ("p1@64", "c1@64"), "cuda": tuple(name for name in CASES if not name.endswith("@64"))}
+DEFAULT_CASES = {"cpu": ("p1@64", "c1@64", "demo")}
+DEFAULT_CASES["cuda"] = tuple(name for name in CASES if name not in DEFAULT_CASES["cpu"])
 
 WAYS = {
-    "eager": Way("PyTorch", amp=False),
-    "amp": Way("PyTorch, bf16 autocast, channels_last, fused Adam"),
-    "amp graph": Way("that in a CUDA graph", graph=True),
-    "compile": Way("torch.compile of that", compiled=True),
-    "compile graph": Way("torch.compile of that in a CUDA graph", compiled=True, graph=True),
+    "eager": Way("PyTorch as it comes", amp=False),
+    "amp": Way("PyTorch with bf16 autocast, channels_last and fused Adam"),
+    "amp graph": Way("amp in a CUDA graph", graph=True),
+    "compile": Way("torch.compile with channels_last, fused Adam and, where it is fast, bf16", compiled=True),
+    "compile graph": Way("compile in a CUDA graph", compiled=True, graph=True),
     "pygan": Way("pygan --amp", pygan=True, graph=True),
     "pygan float32": Way("pygan in float32", pygan=True, amp=False, graph=True),
     "pygan no graph": Way("pygan --amp --graph off", pygan=True),
     "pygan library": Way("pygan --amp --kernels library", pygan=True, graph=True, kernels="library"),
+    "pygan one stream": Way("pygan --amp, one kernel after the other", pygan=True, graph=True, overlap=False),
 }
 YARDSTICKS = tuple(name for name, way in WAYS.items() if not way.pygan)
 DEFAULT_WAYS = {"cpu": ("eager", "amp", "compile", "pygan float32", "pygan"), "cuda": (*YARDSTICKS, "pygan")}
@@ -101,8 +112,8 @@ def bf16_is_fast(device):
     return devices.precision(recipe, torch.device(device))[0] == torch.bfloat16
 
 
-def batches(case, device, count=4):
-    """`count` batches, channels_last: soft shapes and a little noise, never the same twice."""
+def batches(case, way, device, count=4):
+    """`count` batches in the layout of the way: soft shapes and a little noise, never the same twice."""
     generator = torch.Generator().manual_seed(1)
 
     def images():
@@ -110,7 +121,7 @@ def batches(case, device, count=4):
         soft = F.interpolate(coarse, size=(case.size, case.size), mode="bilinear")
         noise = torch.rand(case.batch, 3, case.size, case.size, generator=generator)
         images = (0.9 * soft + 0.1 * noise).mul(2).sub(1)
-        return images.to(device).contiguous(memory_format=torch.channels_last)
+        return images.to(device).contiguous(memory_format=way.layout)
 
     return [Batch(images(), images()) for _ in range(count)]
 
@@ -130,6 +141,7 @@ def build(case, way, device, *, check=False):
 
     check: without dropout and image pool and with CHECK_LR, so that all ways must lose the same.
     """
+    torch.backends.cudnn.benchmark = True  # as `pygan train` has it
     make = ours if way.pygan else theirs
     return make(case, way, device, check=check)
 
@@ -158,7 +170,7 @@ def ours(case, way, device, *, check):
         return gan.step(state, recipe, batch)
 
     if way.graph and device == "cuda":
-        return GraphedStep(step, state, batches(case, device, 1)[0])
+        return GraphedStep(step, state, batches(case, way, device, 1)[0], overlap=way.overlap)
     return step
 
 
@@ -170,11 +182,10 @@ def _first_weights(case):
 
 def theirs(case, way, device, *, check):
     """The yardstick's step, the way it is said to be taken."""
-    fast = {"channels_last": True, "fused": True} if way.amp else {}
+    how = {"channels_last": way.layout == torch.channels_last, "fused": way.amp or None}
     low = way.amp and bf16_is_fast(device)  # where it is not, torch.compile is still worth a row
-    model = plain(case, device, check=check, capturable=way.graph, **fast)
+    model = plain(case, device, check=check, capturable=way.graph, **how)
     if way.compiled:
-        torch._dynamo.reset()  # code for the shapes of another case would count against its limits
         model.compile_()
     # Inside a graph the cache of cast weights would outlive the capture, so it is off there.
 
@@ -182,7 +193,7 @@ def theirs(case, way, device, *, check):
         with torch.autocast(device, torch.bfloat16, enabled=low, cache_enabled=not way.graph):
             return model.step(*batch)
 
-    return Replay(model, batches(case, device, 1)[0], step) if way.graph else step
+    return Replay(model, batches(case, way, device, 1)[0], step) if way.graph else step
 
 
 class Replay:

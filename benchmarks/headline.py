@@ -83,18 +83,22 @@ def train_plain(settings, steps, seed):
         feed = stack.enter_context(pix2pix.batches(recipe, "train", device))
         held_out = stack.enter_context(pix2pix.batches(recipe, "held-out", device))
         model = PlainPix2pix(recipe.crop_size, device, seed=seed, capturable=device == "cuda")
-        step = cases.Replay(model, feed.get(0)) if device == "cuda" else lambda batch: model.step(*batch)
+
+        def batch_at(seen):  # in the layout of the network
+            return data.Batch(*(tensor.contiguous() for tensor in feed.get(seen)))
+
+        step = cases.Replay(model, batch_at(0)) if device == "cuda" else lambda batch: model.step(*batch)
         total, said = n_steps(settings, steps), time.monotonic()
         for seen in range(total):
             factor = optim.lr_factor(recipe.schedule, seen // feed.n_items + 1, recipe.epochs, recipe.decay_epochs)
             model.set_lr_(recipe.lr * factor)
-            step(feed.get(seen))
+            step(batch_at(seen))
             if time.monotonic() - said > 10:
                 said = time.monotonic()
                 print(f"plain, seed {seed}: {seen + 1} of {total} steps", flush=True)
         most = min(held_out.n_items, MOST_HELD_OUT)
         with torch.no_grad():
-            scores = heldout.score(lambda batch: model.G(batch.A).contiguous(), held_out, most)
+            scores = heldout.score(lambda batch: model.G(batch.A.contiguous()), held_out, most)
     return {measure: scores[measure] for measure in MEASURES}
 
 

@@ -91,11 +91,16 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if not (func.is_view or name.startswith(("empty", "new_empty", "detach", "alias", "_unsafe_view"))):
+        if not (_is_view(func) or name.startswith(("empty", "new_empty", "_unsafe_view"))):
             kind = class_of(f"{func.namespace}::{name}")
             self.bytes[kind] += traffic(func, args, kwargs or {}, out)
             self.calls[kind] += 1
         return out
+
+
+def _is_view(func):
+    """Does it only hand out memory that is there?"""
+    return any(out.alias_info is not None and not out.alias_info.is_write for out in func._schema.returns)
 
 
 def traffic(func, args, kwargs, out):
@@ -129,7 +134,7 @@ def recorded_traffic(case, way, device):
     if way.compiled:
         return None
     step = cases.build(case, dataclasses.replace(way, graph=False), device)
-    data = itertools.cycle(cases.batches(case, device, 2))
+    data = itertools.cycle(cases.batches(case, way, device, 2))
     step(next(data))
     with Traffic() as seen:
         step(next(data))
@@ -202,7 +207,6 @@ def main(argv=None):
     case, way = cases.CASES[args.case], cases.WAYS[name]
     if reason := cases.why_not(way, device):
         raise SystemExit(f"{name}: {reason}")
-    torch.backends.cudnn.benchmark = True
     moved = recorded_traffic(case, way, device)
     run = side_by_side.Runner(case, way, device)
     ms = timing.ms_per_call(run, 20 if device == "cuda" else args.steps, device)

@@ -75,24 +75,24 @@ def why(error):
 
 
 def check(case, ways, device):
-    """{way: {"losses_off": ...} or the error that ended it}: how far off, in units of what is allowed.
+    """{way: {"losses_off": ...} or the reason that ended it}: how far off, in units of what is allowed.
 
     pygan is checked in float32 too, where the tolerance is small: "losses_off_float32".
     """
-    data = cases.batches(case, device)
+    torch._dynamo.reset()  # code for the shapes of another case would count against its limits
 
     def train(way, *, tf32):
         _tidy()
         before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, tf32
         try:
-            return losses(cases.build(case, way, device, check=True), data)
+            return losses(cases.build(case, way, device, check=True), cases.batches(case, way, device))
         finally:
             torch.backends.cudnn.allow_tf32 = before
 
     try:
         expected = train(cases.WAYS["eager"], tf32=False)
     except Exception as error:
-        return dict.fromkeys(ways, error)
+        return dict.fromkeys(ways, f"the plain step in float32: {why(error)}")
     found = {}
     for name in ways:
         way = cases.WAYS[name]
@@ -104,7 +104,7 @@ def check(case, ways, device):
                 got = train(exact, tf32=False) if way.amp else got
                 found[name]["losses_off_float32"] = off(got, expected, *tolerance(exact, device))
         except Exception as error:
-            found[name] = error
+            found[name] = why(error)
     _tidy()
     return found
 
@@ -118,18 +118,20 @@ def _tidy():
 
 def _held():
     """Bytes of live tensors, and of all the memory of graphs."""
-    segments = torch.cuda.memory_snapshot()
-    return sum(s["allocated_size"] if tuple(s["segment_pool_id"]) == (0, 0) else s["total_size"] for s in segments)
+    return sum(
+        segment["allocated_size"] if tuple(segment["segment_pool_id"]) == (0, 0) else segment["total_size"]
+        for segment in torch.cuda.memory_snapshot()
+    )
 
 
 class Runner:
     """A way, built and warmed up; called, it trains a step on the next batch."""
 
     def __init__(self, case, way, device):
+        self._data = itertools.cycle(cases.batches(case, way, device))
         _tidy()
         before = _held() if device == "cuda" else 0
         self._run = cases.build(case, way, device)
-        self._data = itertools.cycle(cases.batches(case, device))
         for _ in range(3):
             self()
         self.peak_gib = None
@@ -146,17 +148,17 @@ class Runner:
         self._run(next(self._data))
 
 
-def measure(name, ways, device, *, rounds=ROUNDS, rates=None, checked=True):
+def measure(name, ways, device, *, rounds=ROUNDS, rates=None):
     """The rows of a case. ways: names; rates: `floor.Rates` of this GPU, None on a CPU."""
     case = cases.CASES[name]
-    torch.backends.cudnn.benchmark = True
     reasons = {way: cases.why_not(cases.WAYS[way], device) for way in ways}
     can = [way for way in ways if not reasons[way]]
-    agreement = check(case, can, device) if checked else {}
+    agreement = check(case, can, device)
+    torch._dynamo.reset()
     runners, times = {}, {}
     for way in can:
-        if isinstance(agreement.get(way), Exception):
-            reasons[way] = why(agreement[way])
+        if isinstance(agreement[way], str):
+            reasons[way] = agreement[way]
             continue
         try:
             runners[way] = Runner(case, cases.WAYS[way], device)
@@ -217,8 +219,9 @@ def compile_ahead(names, ways):
     """
     if not any(cases.WAYS[way].compiled for way in ways):
         return
-    at_once = max(1, min(4, (os.cpu_count() or 1) // 4))
-    environment = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+    cores = os.cpu_count() or 1
+    at_once = max(1, min(8, cores // 2))
+    environment = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": str(max(1, cores // at_once))}
 
     def one(name):
         command = [sys.executable, "-m", "benchmarks.side_by_side", name]
@@ -236,7 +239,7 @@ def _compile(name):
     """What a helper of `compile_ahead` does: one step of both forms of a case."""
     case, way = cases.CASES[name], cases.WAYS["compile"]
     for checking in (True, False):
-        cases.build(case, way, timing.DEVICE, check=checking)(cases.batches(case, timing.DEVICE, 1)[0])
+        cases.build(case, way, timing.DEVICE, check=checking)(cases.batches(case, way, timing.DEVICE, 1)[0])
 
 
 if __name__ == "__main__":

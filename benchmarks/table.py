@@ -11,6 +11,7 @@ typed by hand. Of every case and device the newest run counts, all its ways toge
 """
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -55,42 +56,45 @@ def _device_table(device, runs):
     ways = list(dict.fromkeys(row["way"] for row in every if usable(row)))
     head = ["case", "GAN, pixels, width, batch", *ways, "images/s", "against eager", "against the best"]
     head += ["of the floor", "GiB, of the best", "losses off", "date, commit"]
-    lines = [f"{device}, torch {every[-1]['torch']}; ms per step:", "", _line(head), "|" + "---|" * len(head)]
-    for case, found in by_case.items():
-        lines.append(_line([case, *_case_cells(found, ways)]))
+    body = [[case, *_case_cells(found, ways)] for case, found in by_case.items()]
+    shown = [any(cells[column] for cells in body) for column in range(len(head))]
+    lines = [f"{device}, torch {every[-1]['torch']}; ms per step:", ""]
+    lines += [_line(itertools.compress(cells, shown)) for cells in (head, *body)]
+    lines.insert(3, "|" + "---|" * sum(shown))
     titles = {row["way"]: row["title"] for row in every}
     lines += ["", "; ".join(f"{way}: {titles[way]}" for way in ways) + "."]
     reasons = {}
     for row in every:
         if row["reason"]:
-            reasons.setdefault((row["way"], row["reason"]), []).append(row["case"])
-    lines += [f"No figure for {way} at {', '.join(cases)}: {reason}." for (way, reason), cases in reasons.items()]
+            reasons.setdefault(row["reason"], {}).setdefault(row["way"], []).append(row["case"])
+    for reason, where in reasons.items():
+        named = "; ".join(f"{way} ({', '.join(found)})" for way, found in where.items())
+        lines += ["", f"No figure for {named}: {reason}."]
     return lines
 
 
 def _case_cells(found, ways):
+    """What follows the name of the case; the columns behind the times are those of pygan."""
     any_row = next(iter(found.values()))
     shape = f"{any_row['gan']}, {any_row['size']}, {any_row['width']}, {any_row['batch']}"
     times = [_number(found[way]["ms"]) if way in found and usable(found[way]) else "–" for way in ways]
-    ours = next((found[way] for way in (OURS, OURS_FLOAT32) if way in found and usable(found[way])), None)
     when = f"{any_row['date']}, {any_row['commit']}"
+    ours = next((found[way] for way in (OURS, OURS_FLOAT32) if way in found and usable(found[way])), None)
     if ours is None:
         return [shape, *times, "", "", "", "", "", "", when]
-    others = {way: row for way, row in found.items() if usable(row) and not way.startswith("pygan")}
-    best = min(others.values(), key=lambda row: row["ms"], default=None)
-    against = {way: f"{ours['faster_than'][way]:.2f}x" for way in others}
-    gib = [row["peak_gib"] for row in (ours, best) if row and row["peak_gib"] is not None]
-    share = "" if ours["share_of_floor"] is None else f"{100 * ours['share_of_floor']:.0f} %"
-    losses = f"{100 * ours['losses_off']:.0f} % of what is allowed" if "losses_off" in ours else ""
+    others = [row for way, row in found.items() if usable(row) and not way.startswith("pygan")]
+    best = min(others, key=lambda row: row["ms"], default=None)
+    against = {row["way"]: f"{ours['faster_than'][row['way']]:.2f}x" for row in others}
+    gib = [f"{row['peak_gib']:.1f}" for row in (ours, best) if row and row["peak_gib"] is not None]
     return [
         shape,
         *times,
         _number(ours["images_per_s"]),
         against.get("eager", ""),
         f"{against[best['way']]} ({best['way']})" if best else "",
-        share,
-        ", ".join(f"{value:.1f}" for value in gib),
-        losses,
+        "" if ours["share_of_floor"] is None else f"{100 * ours['share_of_floor']:.0f} %",
+        ", ".join(gib),
+        f"{100 * ours['losses_off']:.0f} % of what is allowed",
         when,
     ]
 

@@ -66,5 +66,5 @@ def interleaved(runs, *, device, rounds, seconds):
                     calls[name] = max(3, min(500, round(seconds * 1e3 / max(once, 1e-3))))
                 times[name].append(ms_per_call(runs[name], calls[name], device))
             except Exception as error:
-                failed[name] = error
+                failed[name] = error.with_traceback(None)  # which would keep its tensors alive
     return {name: found for name, found in times.items() if name not in failed}, failed
