@@ -17,11 +17,10 @@ import math
 import pytest
 import torch
 
-from benchmarks.timing import DEVICE, DTYPES, REPEATS, graphed
+from benchmarks.timing import DEVICE, DTYPES, record
 from pygan.ops import _native
 from pygan.ops.adam import adam_, adam_ref, find_inf_
 
-COPY_BYTES_PER_US = 4.28e6  # what an H200 copies, read and write together
 LR, BETAS, EPS, STEPS = 2e-4, (0.5, 0.999), 1e-8, 3
 EMA_WEIGHT = 1e-3
 
@@ -128,22 +127,6 @@ class Case:
         return step
 
 
-def record(benchmark, group, moved, step):
-    benchmark.group = group
-    benchmark.extra_info.update(
-        torch=torch.__version__,
-        device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
-        repeats=REPEATS,
-        bytes=moved,
-    )
-    benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=40)
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 1)
-    if DEVICE == "cuda":
-        benchmark.extra_info["floor_us"] = round(moved / COPY_BYTES_PER_US, 3)
-
-
 def needs_native(impl):
     if impl == "native" and not _native.available():
         pytest.skip(_native.why_missing())
@@ -165,7 +148,7 @@ def test_step(benchmark, net, dtype, average, impl):
     if case.low is not None:
         for low, param in zip(case.slices(case.low), case.slices(case.param), strict=True):
             assert torch.equal(low, param.detach().to(low.dtype))
-    record(benchmark, f"adam {net} {dtype}{' ema' if average else ''}", case.bytes, step)
+    record(benchmark, f"adam {net} {dtype}{' ema' if average else ''}", step, moved=case.bytes)
 
 
 @pytest.mark.parametrize("impl", ["native", "torch"])
@@ -190,4 +173,4 @@ def test_find_inf(benchmark, dtype, impl):
         step()
     assert found == 1
     case.all_grads[1][3].view(-1)[-1] = 0.0
-    record(benchmark, f"find_inf {dtype}", case.values * DTYPES[dtype].itemsize, step)
+    record(benchmark, f"find_inf {dtype}", step, moved=case.values * DTYPES[dtype].itemsize)

@@ -12,12 +12,11 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.timing import DEVICE, DTYPES, REPEATS, graphed
+from benchmarks.timing import DEVICE, DTYPES, record
 from pygan.ops import _native
 from pygan.ops.crop_flip import crop_flip, crop_flip_ref
 
 ITEMS, LOAD, CROP = (400, 286, 256) if DEVICE == "cuda" else (40, 144, 128)
-COPY_BYTES_PER_US = 4.28e6  # what an H200 copies, read and write together
 
 
 @pytest.mark.parametrize("impl", ["native", "ref"])
@@ -41,16 +40,4 @@ def test_pairs(benchmark, n, dtype, impl):
         assert all(torch.equal(a, b) for a, b in zip(step(), expected, strict=True))
     values = 2 * n * 3 * CROP * CROP
     moved = values * (1 + DTYPES[dtype].itemsize)  # the contract: a byte in, a value out
-    benchmark.group = f"crop_flip {dtype} 2x{n}x3x{CROP}x{CROP}"
-    benchmark.extra_info.update(
-        torch=torch.__version__,
-        device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
-        repeats=REPEATS,
-        bytes=moved,
-    )
-    benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=40)
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 1)
-    if DEVICE == "cuda":
-        benchmark.extra_info["floor_us"] = round(moved / COPY_BYTES_PER_US, 3)
+    record(benchmark, f"crop_flip {dtype} 2x{n}x3x{CROP}x{CROP}", step, moved=moved)

@@ -15,14 +15,13 @@ import itertools
 import pytest
 import torch
 
-from benchmarks.timing import DEVICE, DTYPES, REPEATS, graphed
+from benchmarks.timing import DEVICE, DTYPES, record
 from pygan.ops import _native
 from pygan.ops.gan_loss import gan_loss
 from pygan.ops.l1_loss import l1_loss
 from pygan.ops.loss_sum import L1Term, gan_term, l1_term, loss_sum, loss_sum_ref, unit_seed
 
 PATCH, IMAGE = (30, 256) if DEVICE == "cuda" else (14, 128)
-COPY_BYTES_PER_US = 4.28e6  # what an H200 copies, read and write together
 SETS = 4
 
 
@@ -84,16 +83,4 @@ def test_step(benchmark, n, side, dtype, way):
     # the contract: logits, fake and real once, the gradients once
     logits, fake, real = sets[0]
     moved = 2 * logits.numel() * logits.element_size() + (side == "G") * 3 * fake.numel() * fake.element_size()
-    benchmark.group = f"loss_sum {side} {dtype} {n}x3x{IMAGE}x{IMAGE}"
-    benchmark.extra_info.update(
-        torch=torch.__version__,
-        device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
-        repeats=REPEATS,
-        bytes=moved,
-    )
-    benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=40)
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 1)
-    if DEVICE == "cuda":
-        benchmark.extra_info["floor_us"] = round(moved / COPY_BYTES_PER_US, 3)
+    record(benchmark, f"loss_sum {side} {dtype} {n}x3x{IMAGE}x{IMAGE}", step, moved=moved)

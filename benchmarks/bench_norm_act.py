@@ -19,10 +19,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import DEVICE, DTYPES, REPEATS, graphed
+from benchmarks.timing import COPY_BYTES_PER_US, DEVICE, DTYPES, REPEATS, graphed
 from pygan.ops import _native, joined, norm_act
 
-COPY_BYTES_PER_US = 4.28e6  # what an H200 copies, read and write together
 SETS = 3 if DEVICE == "cuda" else 1  # of inputs that take turns
 # (channels, side) of the U-Net 256 encoder, and batch sizes
 LAYERS = [(64, 128), (128, 64), (256, 32), (512, 16), (512, 8), (512, 4), (512, 2), (512, 1)]

@@ -10,11 +10,9 @@ CUDA graph, each with the kernel that moves the offset.
 import pytest
 import torch
 
-from benchmarks.timing import DEVICE, REPEATS, graphed
+from benchmarks.timing import DEVICE, record
 from pygan.ops import _native
 from pygan.ops.philox import words, words_ref
-
-COPY_BYTES_PER_US = 4.28e6  # what an H200 copies, read and write together
 
 
 @pytest.mark.parametrize("impl", ["native", "ref"])
@@ -32,16 +30,4 @@ def test_words(benchmark, count, impl):
     for _ in range(3):
         assert torch.equal(step(), words_ref(rng, 3, count))
     moved = 8 * count  # the contract: out once
-    benchmark.group = f"philox_words {count}"
-    benchmark.extra_info.update(
-        torch=torch.__version__,
-        device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
-        repeats=REPEATS,
-        bytes=moved,
-    )
-    benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=40)
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 1)
-    if DEVICE == "cuda":
-        benchmark.extra_info["floor_us"] = round(moved / COPY_BYTES_PER_US, 3)
+    record(benchmark, f"philox_words {count}", step, moved=moved)

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import DEVICE, REPEATS, graphed
+from benchmarks.timing import DEVICE, record
 from pygan.ops import norm_act
 from pygan.ops._impl import compiled
 from pygan.ops.norm_act import norm_act_ref
@@ -40,7 +40,6 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16} if DEVICE == "cu
 BATCHES = [1, 4] if DEVICE == "cuda" else [1]
 PASSES = ["forward", "dx", "dw"]
 CACHE_BYTES = 192 << 20 if DEVICE == "cuda" else 0
-COPY_BYTES_PER_US, FLOP_PER_US = 4.28e6, 785e6  # of an H200
 NHWC = {"memory_format": torch.channels_last}
 
 
@@ -136,16 +135,11 @@ def test_layer(benchmark, n, layer, which, dtype, way):
         error = (value.double() - reference).norm() / reference.norm()
         assert error <= bound, f"relative error {error:.1e}"
     moved, flop = at.work(which)
-    benchmark.group = f"small_conv {dtype} {n}x{layer} {which}"
-    benchmark.extra_info.update(
-        torch=torch.__version__,
-        device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
-        repeats=REPEATS,
-        bytes=moved,
+    record(
+        benchmark,
+        f"small_conv {dtype} {n}x{layer} {which}",
+        step,
+        moved=moved,
+        flop=flop,
+        rounds=40 if DEVICE == "cuda" else 5,
     )
-    benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=40 if DEVICE == "cuda" else 5)
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 1)
-    if DEVICE == "cuda":
-        benchmark.extra_info["floor_us"] = round(max(moved / COPY_BYTES_PER_US, flop / FLOP_PER_US), 3)

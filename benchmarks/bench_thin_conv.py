@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import DEVICE, REPEATS, graphed
+from benchmarks.timing import DEVICE, record
 from pygan.ops import _native
 from pygan.ops.thin_conv import thin_conv
 
@@ -30,7 +30,6 @@ LAYERS = {
 MODES = {"d1": "stride2", "u1": "stride2", "D1": "stride2", "D5": "zero_adjoint", "stem": "reflect"}
 MODES["head"] = "reflect_adjoint"
 BATCHES = [1, 16, 64] if DEVICE == "cuda" else [1]
-COPY_BYTES_PER_US = 4.28e6  # what an H200 copies, read and write together
 NHWC = {"memory_format": torch.channels_last}
 
 
@@ -121,16 +120,4 @@ def test_layers(benchmark, n, layer, way, impl):
         x, g = sets[0]
         thick_values, thin_values = max(x.numel(), g.numel()), min(x.numel(), g.numel())
         moved = 2 * thick_values + thin["dtype"].itemsize * thin_values + 2 * weight.numel()
-        benchmark.group = f"thin_conv {layer} {way} n={n}"
-        benchmark.extra_info.update(
-            torch=torch.__version__,
-            device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-            threads=torch.get_num_threads(),
-            repeats=REPEATS,
-            bytes=moved,
-        )
-        benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=20)
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 1)
-    if DEVICE == "cuda":
-        benchmark.extra_info["floor_us"] = round(moved / COPY_BYTES_PER_US, 3)
+        record(benchmark, f"thin_conv {layer} {way} n={n}", step, moved=moved, rounds=20)

@@ -16,12 +16,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import DEVICE, REPEATS, graphed
+from benchmarks.timing import DEVICE, REPEATS, record
 from pygan.ops import _native
 from pygan.ops.thin_gather import thin_gather, thin_gather_ref, thin_size_of
 
 SMALL = DEVICE == "cpu"
-COPY_BYTES_PER_US = 4.28e6  # what an H200 copies, read and write together
 CACHE_BYTES = 256 << 20
 
 
@@ -97,16 +96,10 @@ def test_layers(benchmark, n, name, impl):
             assert error < (2.0**-8 if impl == "native" else 2.0**-5)
     h, w = thin_size_of(layer.mode, shape[2:])
     moved = 2 * (math.prod(shape) + n * layer.ct * h * w)  # the contract: the thick side in, the thin one out
-    benchmark.group = f"thin_gather bfloat16 {name} {n}x{layer.ck}x{layer.size}x{layer.size}"
-    benchmark.extra_info.update(
-        torch=torch.__version__,
-        device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
-        threads=torch.get_num_threads(),
-        repeats=REPEATS,
-        bytes=moved,
+    record(
+        benchmark,
+        f"thin_gather bfloat16 {name} {n}x{layer.ck}x{layer.size}x{layer.size}",
+        step,
+        moved=moved,
+        rounds=5 if SMALL else 40,
     )
-    benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=5 if SMALL else 40)
-    if benchmark.stats is not None:  # None under --benchmark-disable
-        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 3)
-    if DEVICE == "cuda":
-        benchmark.extra_info["floor_us"] = round(moved / COPY_BYTES_PER_US, 3)

@@ -6,6 +6,7 @@ import torch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+COPY_BYTES_PER_US, FLOP_PER_US = 4.28e6, 785e6  # an H200's, measured: memory read and written, bf16 products
 REPEATS = 20 if DEVICE == "cuda" else 1  # steps in one timed call
 
 
@@ -28,6 +29,26 @@ def graphed(step):
         torch.cuda.synchronize()
 
     return replay
+
+
+def record(benchmark, group, step, *, moved, flop=0, rounds=40):
+    """Time `step` as a row of pytest-benchmark: bytes moved, the bandwidth that makes, and on a GPU the floor.
+
+    moved: bytes that the contract allows; flop: on tensor cores.
+    """
+    benchmark.group = group
+    benchmark.extra_info.update(
+        torch=torch.__version__,
+        device=torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        repeats=REPEATS,
+        bytes=moved,
+    )
+    benchmark.pedantic(graphed(step), warmup_rounds=3, rounds=rounds)
+    if benchmark.stats is not None:  # None under --benchmark-disable
+        benchmark.extra_info["gb_per_s"] = round(moved * REPEATS / benchmark.stats.stats.median / 1e9, 2)
+    if DEVICE == "cuda":
+        benchmark.extra_info["floor_us"] = round(max(moved / COPY_BYTES_PER_US, flop / FLOP_PER_US), 3)
 
 
 def ms_per_call(run, calls, device):

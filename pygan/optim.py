@@ -87,9 +87,8 @@ class Adam:
         self._hyper = torch.tensor([lr, *betas], dtype=torch.float64, device=first.device)  # 1 - 0.999 needs the digits
         self._step = torch.zeros((), dtype=torch.int64, device=first.device)
         self.found_inf = torch.zeros((), dtype=torch.float32, device=first.device)
-        self._arrived: dict[int, list[_Slot]] | None = (
-            None  # gradients that wait, by stream; None: nobody collects them
-        )
+        # Gradients that wait for more of their stream; None: they need not.
+        self._arrived: dict[int, list[_Slot]] | None = None
         for slot in self._slots:
             for leaf in (slot.param, slot.low):
                 if leaf is not None:
