@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from pygan.ops.conv import Geometry, Path
 from pygan.ops.conv import path as conv_path
 
 # (eps, momentum) of BatchNorm, momentum being the weight of the new batch, as each library has them.
-BN_CONSTANTS = {"pytorch": (1e-5, 0.1), "keras": (1e-3, 0.01), "chainer": (2e-5, 0.1)}
+BN_CONSTANTS = {"pytorch": (1e-5, 0.1), "keras": (1e-3, 0.01), "chainer": (2e-5, 0.1), "ali": (1e-5, 0.05)}
 
 
 @dataclass(frozen=True)
@@ -235,10 +236,15 @@ class _Transposed(_Convolution, nn.ConvTranspose2d):
 
 
 class Deconv(_Transposed):
-    """Transposed convolution 4x4, stride 2, padding 1: (n, c_in, h, w) -> (n, c_out, 2h, 2w)."""
+    """Transposed convolution (n, c_in, h, w) -> (n, c_out, h', w'), h' = (h - 1) stride - 2 padding + kernel.
 
-    def __init__(self, c_in: int, c_out: int, *, bias: bool = True) -> None:
-        super().__init__(c_in, c_out, 4, Geometry(stride=2, padding=1, transposed=True), bias)
+    By default 4x4, stride 2, padding 1, which doubles h and w.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, *, kernel: int = 4, stride: int = 2, padding: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__(c_in, c_out, kernel, Geometry(stride=stride, padding=padding, transposed=True), bias)
 
 
 class Deconv3(_Transposed):
@@ -312,8 +318,9 @@ class NormAct(nn.Module):
     """Norm, affine, dropout and activation in one op, with the parameters and running statistics they need.
 
     z = dropout(affine(norm(x))), y = act(z); with `skip_act` also s = skip_act(z). Shapes are kept: (n, c, h, w).
-    norm: "batch" (affine, running statistics), "instance" (affine where asked) or "none" (activation only).
-    rng_stream: this layer's own number in the random stream of its network.
+    norm: "batch" (running statistics; affine unless bn_affine=False), "instance" (affine where asked) or "none"
+    (activation only). bn: whose eps and momentum BatchNorm has, a key of BN_CONSTANTS. rng_stream: this layer's own
+    number in the random stream of its network.
     """
 
     def __init__(
@@ -325,6 +332,7 @@ class NormAct(nn.Module):
         skip_act: str | None = None,
         slope: float = 0.2,
         bn: str = "pytorch",
+        bn_affine: bool = True,
         in_affine: bool = False,
         dropout_p: float = 0.0,
         rng_stream: int = 0,
@@ -333,7 +341,7 @@ class NormAct(nn.Module):
         self.norm, self.act, self.skip_act, self.slope = norm, act, skip_act, slope
         self.eps, self.momentum = BN_CONSTANTS[bn]
         self.dropout_p, self.rng_stream = dropout_p, rng_stream
-        affine = norm == "batch" or (norm == "instance" and in_affine)
+        affine = (norm == "batch" and bn_affine) or (norm == "instance" and in_affine)
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels) if norm == "batch" else None)
@@ -468,19 +476,24 @@ def init_weights_(
 ) -> None:
     """Fill every parameter and buffer of `net`, on the CPU, from `generator`.
 
-    Weights of convolutions and linear layers: "normal" N(0, gain), "xavier" normal (Glorot & Bengio 2010, gain),
-    "kaiming" normal (He et al. 2015, fan in), "orthogonal" (Saxe et al. 2014, gain) or "glorot" (Xavier uniform,
-    gain 1, the default of Keras). Their biases 0. Norm scales N(1, norm_std), shifts 0, running statistics 0 and 1;
-    norm_std defaults to `gain`, and to 0 for "glorot".
+    Weights of convolutions and linear layers: "normal" N(0, gain), "truncated" the same cut off at two standard
+    deviations (TensorFlow), "xavier" normal (Glorot & Bengio 2010, gain), "xavier_uniform" likewise, "kaiming" normal
+    (He et al. 2015, fan in), "orthogonal" (Saxe et al. 2014, gain), "glorot" (Xavier uniform, gain 1, the default of
+    Keras) or "pytorch" (uniform up to 1/sqrt(fan in), its default, biases too). Biases 0 but for "pytorch". Norm scales
+    N(1, norm_std), shifts 0, running statistics 0 and 1; norm_std defaults to `gain`, and to 0 for "glorot" and
+    "pytorch".
     """
     if kind not in INIT_KINDS:
         raise ValueError(f"kind must be one of {', '.join(INIT_KINDS)}, got {kind!r}")
     if norm_std is None:
-        norm_std = 0.0 if kind == "glorot" else gain
+        norm_std = 0.0 if kind in ("glorot", "pytorch") else gain
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             INIT_KINDS[kind](module.weight, gain, generator)
-            if module.bias is not None:
+            if module.bias is not None and kind == "pytorch":
+                bound = 1.0 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+            elif module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, NormAct):
             if module.weight is not None:
@@ -494,6 +507,11 @@ def init_weights_(
 INIT_KINDS = {
     "normal": lambda w, gain, generator: nn.init.normal_(w, 0.0, gain, generator=generator),
     "xavier": lambda w, gain, generator: nn.init.xavier_normal_(w, gain, generator=generator),
+    "truncated": lambda w, gain, generator: nn.init.trunc_normal_(
+        w, 0.0, gain, -2.0 * gain, 2.0 * gain, generator=generator
+    ),
+    "xavier_uniform": lambda w, gain, generator: nn.init.xavier_uniform_(w, gain, generator=generator),
+    "pytorch": lambda w, gain, generator: nn.init.kaiming_uniform_(w, a=math.sqrt(5.0), generator=generator),
     "kaiming": lambda w, gain, generator: nn.init.kaiming_normal_(w, a=0.0, mode="fan_in", generator=generator),
     "orthogonal": lambda w, gain, generator: nn.init.orthogonal_(w, gain, generator=generator),
     "glorot": lambda w, gain, generator: nn.init.xavier_uniform_(w, generator=generator),

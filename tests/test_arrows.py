@@ -22,6 +22,7 @@ FLOOR |= dict.fromkeys(
         "losses",
         "optim",
         "nn",
+        "nets",
         "metrics",
         "pool",
     ),

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import pygan.nn as pygan_nn
-from pygan.gans.pix2pix import model as pix2pix_model
+from pygan import nets
 from pygan.nn import Conv, ConvNormAct, Deconv, Deconv3, DeconvSame, Mode, NormAct, UpsampleConv, init_weights_
 from pygan.ops.conv import path as conv_path
 
@@ -167,7 +167,7 @@ def own_kernels(monkeypatch):
 
 def net_and_inputs():
     torch.manual_seed(0)
-    net = pix2pix_model.unet(3, 3, levels=4, dropout_levels=(1,)).double()
+    net = nets.unet(3, 3, levels=4, dropout_levels=(1,)).double()
     x = torch.rand(2, 3, 16, 32, dtype=torch.float64).mul(2).sub(1)
     return net, x.contiguous(memory_format=torch.channels_last)
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pygan import ops, optim, pool
+from pygan import nets, ops, optim, pool
 from pygan.data import Batch
 from pygan.errors import UserError
 from pygan.gans import cyclegan
-from pygan.gans.cyclegan import PRESETS, Recipe, model
+from pygan.gans.cyclegan import PRESETS, Recipe
 from pygan.gans.cyclegan import recipe as recipe_module
 from pygan.graph import GraphedStep
 from pygan.nn import Mode
@@ -67,11 +67,11 @@ def trained(recipe, steps=1):
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda: model.ResNet(3, 3), (11_378_179, 0)),
-        (lambda: model.ResNet(3, 3, norm="batch"), (11_383_427, 10_496)),
-        (lambda: model.ResNet(3, 3, blocks=6), (7_837_699, 0)),
-        (lambda: model.ResNet(3, 3, ngf=32, in_affine=True), (2_855_811, 0)),
-        (lambda: model.PatchD(3), (2_764_737, 0)),
+        (lambda: nets.ResNet(3, 3), (11_378_179, 0)),
+        (lambda: nets.ResNet(3, 3, norm="batch"), (11_383_427, 10_496)),
+        (lambda: nets.ResNet(3, 3, blocks=6), (7_837_699, 0)),
+        (lambda: nets.ResNet(3, 3, ngf=32, in_affine=True), (2_855_811, 0)),
+        (lambda: nets.PatchD(3), (2_764_737, 0)),
         (lambda: recipe_module.generator(Recipe()), (2 * 11_378_179, 0)),
         (lambda: recipe_module.discriminator(Recipe()), (2 * 2_764_737, 0)),
         (lambda: recipe_module.generator(Recipe(crop_size=128)), (2 * 7_837_699, 0)),
@@ -85,13 +85,13 @@ def test_parameter_counts(make, expected):
 @pytest.mark.parametrize(
     ("make", "size", "expected"),
     [
-        (lambda: model.ResNet(3, 3), 256, 49_551_507_456),
-        (lambda: model.ResNet(3, 3, norm="batch"), 256, 49_551_507_456),
-        (lambda: model.ResNet(3, 3, blocks=6), 128, 8_763_998_208),
-        (lambda: model.ResNet(3, 3, blocks=6), 256, 35_055_992_832),
-        (lambda: model.ResNet(3, 3, ngf=32, in_affine=True), 256, 12_696_158_208),
-        (lambda: model.PatchD(3), 256, 3_146_809_344),
-        (lambda: model.PatchD(3), 128, 754_483_200),
+        (lambda: nets.ResNet(3, 3), 256, 49_551_507_456),
+        (lambda: nets.ResNet(3, 3, norm="batch"), 256, 49_551_507_456),
+        (lambda: nets.ResNet(3, 3, blocks=6), 128, 8_763_998_208),
+        (lambda: nets.ResNet(3, 3, blocks=6), 256, 35_055_992_832),
+        (lambda: nets.ResNet(3, 3, ngf=32, in_affine=True), 256, 12_696_158_208),
+        (lambda: nets.PatchD(3), 256, 3_146_809_344),
+        (lambda: nets.PatchD(3), 128, 754_483_200),
     ],
 )
 def test_multiplications_of_one_image(make, size, expected):
@@ -113,16 +113,16 @@ def test_multiplications_of_one_image(make, size, expected):
     ],
 )
 def test_patch_discriminators(n_layers, parameters, size):
-    assert counts(lambda: model.PatchD(3, n_layers=n_layers))[0] == parameters
+    assert counts(lambda: nets.PatchD(3, n_layers=n_layers))[0] == parameters
     with torch.device("meta"):
-        assert model.PatchD(3, n_layers=n_layers)(torch.empty(1, 3, 256, 256)).shape == (1, 1, size, size)
+        assert nets.PatchD(3, n_layers=n_layers)(torch.empty(1, 3, 256, 256)).shape == (1, 1, size, size)
 
 
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda: model.ResNet(3, 3), (-0.102823315, 0.503528129, -0.587814765, -0.015361867)),
-        (lambda: model.PatchD(3), (0.178459179, 0.710520970, 1.078720936, 0.914443757)),
+        (lambda: nets.ResNet(3, 3), (-0.102823315, 0.503528129, -0.587814765, -0.015361867)),
+        (lambda: nets.PatchD(3), (0.178459179, 0.710520970, 1.078720936, 0.914443757)),
     ],
     ids=["ResNet-9", "PatchGAN 70"],
 )
@@ -137,7 +137,7 @@ def test_fingerprint(make, expected):
 
 
 def test_pictures_that_the_generator_cannot_take():
-    G = model.ResNet(3, 3, ngf=2, blocks=1)
+    G = nets.ResNet(3, 3, ngf=2, blocks=1)
     assert G(torch.rand(1, 3, 8, 12)).shape == (1, 3, 8, 12)
     for size in ((10, 12), (12, 10), (4, 12)):
         with pytest.raises(ValueError, match="multiples of 4 and at least 8, got "):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from pygan import nets
 from pygan.gans.pix2pix import model
 from pygan.nn import TRAIN
 
@@ -16,19 +17,19 @@ def classes(D, A, B):
 # name: (net, how it is called, shapes of the inputs of a batch of 2, mean, mean |.|, first, last)
 NETS = {
     "U-Net 256, encoder first": (
-        lambda: model.unet(3, 3, decoder_first=False),
+        lambda: nets.unet(3, 3, decoder_first=False),
         lambda G, A: G(A),
         [(3, 256, 256)],
         (-0.094174372, 0.306198130, 0.172744131, -0.024054033),
     ),
     "U-Net 256, decoder first": (
-        lambda: model.unet(3, 3),
+        lambda: nets.unet(3, 3),
         lambda G, A: G(A),
         [(3, 256, 256)],
         (-0.097629031, 0.301733662, 0.042248363, -0.020518399),
     ),
     "U-Net 128, encoder first": (
-        lambda: model.unet(3, 3, levels=7, decoder_first=False),
+        lambda: nets.unet(3, 3, levels=7, decoder_first=False),
         lambda G, A: G(A),
         [(3, 128, 128)],
         (0.050214215, 0.322000521, -0.066779249, 0.097819047),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pygan import ops, optim, streams
+from pygan import nets, ops, optim, streams
 from pygan.data import Batch
 from pygan.errors import UserError
 from pygan.gans import pix2pix
@@ -62,14 +62,14 @@ def doubled(recipe):
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda: model.unet(3, 3), (54_413_955, 9_856)),
-        (lambda: model.unet(3, 3, norm="instance"), (54_409_603, 0)),
-        (lambda: model.unet(3, 3, bias="all"), (54_419_459, 9_856)),
-        (lambda: model.unet(3, 3, bias="all", bottleneck_norm=True), (54_420_483, 10_880)),
-        (lambda: model.unet(3, 3, levels=7), (41_828_995, 7_808)),
-        (lambda: model.unet(3, 3, levels=7, bias="all"), (41_833_475, 7_808)),
-        (lambda: model.unet(3, 3, skips=()), (39_075_459, 9_856)),
-        (lambda: model.unet(3, 3, skips=(), bias="all"), (39_080_963, 9_856)),
+        (lambda: nets.unet(3, 3), (54_413_955, 9_856)),
+        (lambda: nets.unet(3, 3, norm="instance"), (54_409_603, 0)),
+        (lambda: nets.unet(3, 3, bias="all"), (54_419_459, 9_856)),
+        (lambda: nets.unet(3, 3, bias="all", bottleneck_norm=True), (54_420_483, 10_880)),
+        (lambda: nets.unet(3, 3, levels=7), (41_828_995, 7_808)),
+        (lambda: nets.unet(3, 3, levels=7, bias="all"), (41_833_475, 7_808)),
+        (lambda: nets.unet(3, 3, skips=()), (39_075_459, 9_856)),
+        (lambda: nets.unet(3, 3, skips=(), bias="all"), (39_080_963, 9_856)),
         (lambda: model.keras_unet(1, 3), (19_295_875, 7_936)),
         (lambda: model.keras_unet(1, 3, skips={1}), (17_303_491, 7_936)),
         (lambda: model.keras_unet(1, 3, skips=()), (14_944_195, 7_936)),
@@ -93,9 +93,9 @@ def test_parameter_counts(make, expected):
 @pytest.mark.parametrize(
     ("make", "shapes", "expected"),
     [
-        (lambda: model.unet(3, 3), [(3, 256)], 6_048_186_368),
-        (lambda: model.unet(3, 3, skips=()), [(3, 256)], 4_034_920_448),
-        (lambda: model.unet(3, 3, levels=7), [(3, 128)], 1_505_755_136),
+        (lambda: nets.unet(3, 3), [(3, 256)], 6_048_186_368),
+        (lambda: nets.unet(3, 3, skips=()), [(3, 256)], 4_034_920_448),
+        (lambda: nets.unet(3, 3, levels=7), [(3, 128)], 1_505_755_136),
         (lambda: model.keras_unet(1, 3, upsample="deconv"), [(1, 128)], 842_268_672),
         (lambda: model.chainer_unet(12, 3), [(12, 256)], 24_268_242_944),
         (lambda: model.PatchD(3, 3), [(3, 256), (3, 256)], 3_197_140_992),
@@ -142,7 +142,7 @@ SAVED_KERAS = {1: 2_359_296, 2: 1_179_648, 3: 589_824, 4: 147_456, 5: 73_728, 6:
 @pytest.mark.parametrize(
     ("make", "saved", "whole"),
     [
-        (lambda skips: model.unet(3, 3, skips=skips), SAVED_UNET, 54_413_955),
+        (lambda skips: nets.unet(3, 3, skips=skips), SAVED_UNET, 54_413_955),
         (lambda skips: model.keras_unet(1, 3, skips=skips), SAVED_KERAS, 19_295_875),
     ],
     ids=["unet", "keras"],
@@ -409,7 +409,7 @@ def test_ref_and_native_agree(fields, monkeypatch):
 
 def test_concat_order_is_a_permutation_of_channels():
     draws = torch.Generator().manual_seed(0)
-    first, second = (model.unet(3, 3, ngf=4, levels=4, decoder_first=order).double() for order in (True, False))
+    first, second = (nets.unet(3, 3, ngf=4, levels=4, decoder_first=order).double() for order in (True, False))
     x = torch.rand(2, 3, 16, 16, generator=draws, dtype=torch.float64)
     second.load_state_dict(first.state_dict())
     with torch.no_grad():

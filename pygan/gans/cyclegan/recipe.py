@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan import pool
+from pygan import nets, pool
 from pygan.data import Batch
 from pygan.errors import UserError
 from pygan.gans.cyclegan import model
@@ -70,7 +70,7 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        multiple = model.ResNet.multiple
+        multiple = nets.ResNet.multiple
         least = {"crop_size": 2 * multiple, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0}
         least |= {"n_layers_d": 0, "pool_size": 0, "init_gain": 0.0, "d_loss_scale": 0.0, "lambda_gp": 0.0}
         least |= {"lambda_gan": 0.0, "lambda_a": 0.0, "lambda_b": 0.0, "lambda_identity": 0.0}
@@ -275,14 +275,14 @@ def generator(recipe: Recipe) -> model.Generators:
         "in_affine": recipe.in_affine,
         "dropout_p": recipe.dropout_p,
     }
-    BtoA = model.ResNet(c_b, c_a, first_stream=_FIRST_STREAM_BTOA, **common)
-    return model.Generators(model.ResNet(c_a, c_b, **common), BtoA)
+    BtoA = nets.ResNet(c_b, c_a, first_stream=_FIRST_STREAM_BTOA, **common)
+    return model.Generators(nets.ResNet(c_a, c_b, **common), BtoA)
 
 
 def discriminator(recipe: Recipe) -> model.Discriminators:
     """Both Ds of a recipe, with PyTorch's weights or none (under a meta device)."""
     shape = {"ndf": recipe.ndf, "n_layers": recipe.n_layers_d, "norm": recipe.norm, "in_affine": recipe.in_affine}
-    return model.Discriminators(*(model.PatchD(channels, **shape) for channels in _channels(recipe)))
+    return model.Discriminators(*(nets.PatchD(channels, **shape) for channels in _channels(recipe)))
 
 
 def _generator(recipe: Recipe) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan import data
+from pygan import data, nets
 from pygan.data import Batch, Feed
 from pygan.errors import UserError
 from pygan.gans.pix2pix import model
@@ -235,7 +235,7 @@ def sample(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None) -
     return G(A, Mode(rng=rng, statistics=recipe.test_bn, groups=groups)).clamp(-1.0, 1.0)
 
 
-def generator(recipe: Recipe) -> model.UNet:
+def generator(recipe: Recipe) -> nets.UNet:
     """G of a recipe, with PyTorch's weights or none (under a meta device)."""
     recipe = _with_defaults(recipe)
     levels = recipe.levels
@@ -255,7 +255,7 @@ def generator(recipe: Recipe) -> model.UNet:
         return model.keras_unet(c_in, c_out, upsample=recipe.upsample, pad=recipe.pad, **common)
     if recipe.generator == "chainer":
         return model.chainer_unet(c_in, c_out, **common)
-    return model.unet(
+    return nets.unet(
         c_in,
         c_out,
         upsample=recipe.upsample,

@@ -1,0 +1,88 @@
+"""The residual generator of Johnson et al. 2016 as CycleGAN has it: (n, c_in, h, w) -> (n, c_out, h, w)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pygan.nn import TRAIN, Conv, ConvNormAct, Deconv3, Mode, NormAct
+
+
+class ResBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))), convolutions 3x3 with reflection; nothing is activated after the sum.
+
+    Each convolution reads what the norm before it has stored with its border reflected, so no tensor is padded by
+    itself. last: the sum is stored without a border.
+    """
+
+    def __init__(self, first: ConvNormAct, second: ConvNormAct, *, last: bool) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+        self.last = last
+
+    def forward(self, padded: Tensor, x: Tensor, mode: Mode = TRAIN) -> tuple[Tensor | None, Tensor]:
+        """padded: x (n, c, h, w) with its border, (n, c, h + 2, w + 2). Returns the sum in both forms, too."""
+        h = self.first(padded, mode, padded=True, pad=1)
+        if self.last:
+            return None, self.second(h, mode, padded=True, residual=x)
+        return self.second(h, mode, padded=True, residual=x, pad=1)
+
+
+class ResNet(nn.Module):
+    """The generator (Zhu et al. 2017, 7.2, after Johnson et al. 2016): 7x7, two halvings, blocks, two doublings, 7x7.
+
+    blocks: 6 for pictures of 128 pixels, 9 from 256 pixels on. Convolutions in front of a BatchNorm have no bias.
+    dropout_p: in every block, between its convolutions. first_stream: number of the first block in the random stream.
+    h and w of the input must be multiples of `multiple`, and at least twice that: one pixel has no reflection.
+    """
+
+    multiple = 4
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        ngf: int = 64,
+        blocks: int = 9,
+        norm: str = "instance",
+        in_affine: bool = False,
+        dropout_p: float = 0.0,
+        first_stream: int = 1,
+    ) -> None:
+        super().__init__()
+        bias = norm != "batch"
+
+        def layer(conv: nn.Module, act: str = "relu", **more) -> ConvNormAct:
+            return ConvNormAct(conv, NormAct(conv.out_channels, norm=norm, act=act, in_affine=in_affine, **more))
+
+        def block(i: int) -> ResBlock:
+            def conv() -> Conv:
+                return Conv(4 * ngf, 4 * ngf, kernel=3, padding=1, pad_mode="reflect", bias=bias)
+
+            last = i == blocks - 1
+            first = layer(conv(), dropout_p=dropout_p, rng_stream=first_stream + i)
+            return ResBlock(first, layer(conv(), act="none", skip_act=None if last else "none"), last=last)
+
+        self.stem = layer(Conv(c_in, ngf, kernel=7, padding=3, pad_mode="reflect", bias=bias))
+        self.down_1 = layer(Conv(ngf, 2 * ngf, kernel=3, stride=2, padding=1, bias=bias))
+        self.down_2 = layer(Conv(2 * ngf, 4 * ngf, kernel=3, stride=2, padding=1, bias=bias), skip_act="relu")
+        self.blocks = nn.ModuleList(block(i) for i in range(blocks))
+        self.up_1 = layer(Deconv3(4 * ngf, 2 * ngf, bias=bias))
+        self.up_2 = layer(Deconv3(2 * ngf, ngf, bias=bias))
+        self.head = Conv(ngf, c_out, kernel=7, padding=3, pad_mode="reflect")
+
+    def forward(self, image: Tensor, mode: Mode = TRAIN) -> Tensor:
+        height, width = image.shape[2:]
+        if height % self.multiple or width % self.multiple or min(height, width) < 2 * self.multiple:
+            raise ValueError(
+                f"height and width must be multiples of {self.multiple} and at least {2 * self.multiple}, "
+                f"got {height}x{width}"
+            )
+        h = self.stem(image.contiguous(memory_format=torch.channels_last), mode)  # (n, ngf, h, w)
+        h = self.down_1(h, mode)  # (n, 2 ngf, h/2, w/2)
+        padded, h = self.down_2(h, mode, pad=1)  # (n, 4 ngf, h/4 + 2, w/4 + 2) and its inner part
+        for block in self.blocks:
+            padded, h = block(padded, h, mode)
+        h = self.up_2(self.up_1(h, mode), mode)  # (n, ngf, h, w)
+        return self.head.image(h, tanh=True, dtype=image.dtype)
