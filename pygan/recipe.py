@@ -45,6 +45,7 @@ class BaseRecipe:
     batch: int = option(1, "images per step", unit="images")
     epochs: int = option(100, "passes at the full learning rate", unit="epochs")
     decay_epochs: int = option(100, "passes while the learning rate falls", unit="epochs")
+    steps: int = option(0, "length of the training in steps; 0: as --epochs and --decay-epochs say", unit="steps")
     lr: float = option(2e-4, "learning rate of Adam")
     beta1: float = option(0.5, "Adam: decay of the first moment")
     beta2: float = option(0.999, "Adam: decay of the second moment")
@@ -86,6 +87,7 @@ class BaseRecipe:
             "batch": 1,
             "epochs": 0,
             "decay_epochs": 0,
+            "steps": 0,
             "data_images": 2,
             "seed": 0,
             "lr": 0.0,
@@ -101,8 +103,8 @@ class BaseRecipe:
         for name in ("beta1", "beta2", "holdout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{flag(name)} must be in [0, 1), got {getattr(self, name)}")
-        if self.epochs + self.decay_epochs < 1:
-            raise UserError("--epochs and --decay-epochs are both 0: there is nothing to train")
+        if self.epochs + self.decay_epochs + self.steps < 1:
+            raise UserError("--epochs, --decay-epochs and --steps are all 0: there is nothing to train")
 
 
 def flag(name: str) -> str:

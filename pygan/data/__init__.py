@@ -11,7 +11,21 @@ from typing import Any
 
 import torch
 
-from pygan.data.feeds import Batch, Feed, PillowFeed, ResidentFeed, memory_budget, resident_bytes
+from pygan.data.feeds import (
+    Batch,
+    Captioned,
+    CaptionedWrong,
+    Facts,
+    Feed,
+    JointLabelled,
+    Labelled,
+    LocatedCaptioned,
+    Pictures,
+    PillowFeed,
+    ResidentFeed,
+    memory_budget,
+    resident_bytes,
+)
 from pygan.data.images import MIN_SIDE
 from pygan.data.index import Entry, good_files, index_files, some
 from pygan.data.layouts import SPLITS, Item, Layout, find_layout, hold_out
@@ -30,7 +44,22 @@ from pygan.data.stream import Stream
 from pygan.data.transforms import NATURAL_CHANNELS
 from pygan.errors import UserError
 
-__all__ = ["SPLITS", "Batch", "Feed", "PairSource", "Stream", "paired_feed", "paired_source"]
+__all__ = [
+    "SPLITS",
+    "Batch",
+    "Captioned",
+    "CaptionedWrong",
+    "Facts",
+    "Feed",
+    "JointLabelled",
+    "Labelled",
+    "LocatedCaptioned",
+    "PairSource",
+    "Pictures",
+    "Stream",
+    "paired_feed",
+    "paired_source",
+]
 
 _BUILT_IN = re.compile(r"(?:facades(?::(\d+))?)?")
 

@@ -6,6 +6,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,72 @@ class Batch(NamedTuple):
 
     A: torch.Tensor  # the network's input: the direction has been applied
     B: torch.Tensor  # its target
+
+
+class Pictures(NamedTuple):
+    """Pictures of one kind: float32, (n, c, h, w) in channels_last memory, in [-1, 1]."""
+
+    image: torch.Tensor
+
+
+class Labelled(NamedTuple):
+    """Pictures as in `Pictures`, and what is in them."""
+
+    image: torch.Tensor
+    label: torch.Tensor  # float32 (n, k) of 0 and 1, k as `Facts.labels`
+
+
+class JointLabelled(NamedTuple):
+    """Pictures of two sets whose labels have nothing in common."""
+
+    image: torch.Tensor
+    label: torch.Tensor  # float32 (n, k), k as `Facts.labels`
+    image_2: torch.Tensor
+    label_2: torch.Tensor  # float32 (n, k_2), k_2 as `Facts.labels_2`
+
+
+class Captioned(NamedTuple):
+    """Pictures as in `Pictures`, each with a caption."""
+
+    image: torch.Tensor
+    text: torch.Tensor  # float32 (n, d), the caption's embedding, d as `Facts.text_dim`
+
+
+class CaptionedWrong(NamedTuple):
+    """Like `Captioned`, beside pictures that the captions do not belong to."""
+
+    image: torch.Tensor
+    wrong: torch.Tensor  # like image, of another class where the set has classes, else another picture
+    text: torch.Tensor
+
+
+class LocatedCaptioned(NamedTuple):
+    """Like `CaptionedWrong`, and where in `image` things are."""
+
+    image: torch.Tensor
+    wrong: torch.Tensor
+    text: torch.Tensor
+    where: torch.Tensor  # float32 (n, 4): box x, y, w, h; or (n, k, 3): key points x, y, visible; in parts of the image
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a set of pictures decides about a recipe (`resolve`).
+
+    channels: of the pictures of an item, in the set's own order; natural_direction: "AtoB" or "BtoA" of a paired set;
+    labels, labels_2: names of what `Labelled.label` and `JointLabelled.label_2` say, single: exactly one of the labels
+    is 1 in every picture; text_dim: length of a caption's embedding; where: shape of `LocatedCaptioned.where` without
+    its first dimension.
+    """
+
+    channels: tuple[int, ...] = (3, 3)
+    natural_direction: str = "AtoB"
+    labels: tuple[str, ...] = ()
+    labels_2: tuple[str, ...] = ()
+    single: bool = False
+    single_2: bool = False
+    text_dim: int = 0
+    where: tuple[int, ...] = ()
 
 
 class Feed(ABC):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -22,56 +23,83 @@ N_CLASSES = len(PALETTE) - 1
 _SPLIT_STRIDE = 1_000_000  # house numbers of val and test start at one and two times this
 
 
-class PairSource(ABC):
-    """A finite, ordered set of picture pairs of one split, each at `load_size` x `load_size` pixels.
+class Source(ABC):
+    """A finite, ordered set of items of one split, each of one or more pictures of `load_size` x `load_size` pixels.
 
     Everything here is deterministic and safe to call from several threads: item i is the same pixels every time,
     which is what lets all feeds agree. Crop, flip, direction and normalisation belong to the feeds.
 
-    load_size: pixels, height and width alike, of the arrays that `pair` returns.
-    channels: (channels of A, channels of B), each 1, 2 (Lab: a and b), 3 or 12 (one plane per facade class).
-    filters: how A and B are resized to load_size: "bicubic", "bilinear", "area" or "nearest" (Pillow's filters,
+    load_size: pixels, height and width alike, of the arrays that `pictures` returns.
+    channels: of each picture of an item.
+    filters: how each picture is resized to load_size: "bicubic", "bilinear", "area" or "nearest" (Pillow's filters,
         with antialiasing; "area" is Pillow's BOX). Not aspect-preserving.
-    natural_direction: "AtoB" or "BtoA", what `direction="auto"` means for this set.
-    mask_centre: the feed must set the central half-size square of the cropped A to 1.0 (inpainting).
+    labels: names of the columns of facts["label"]; empty for a set without labels.
+    facts: what is known about each item besides its pixels, by name: arrays whose first dimension is the item.
     """
 
     load_size: int
-    channels: tuple[int, int]
-    filters: tuple[str, str]
+    channels: tuple[int, ...]
+    filters: tuple[str, ...]
     natural_direction: str = "AtoB"
     mask_centre: bool = False
+    labels: tuple[str, ...] = ()
+    facts: Mapping[str, np.ndarray] = MappingProxyType({})
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of pairs, at least 1."""
+        """Number of items, at least 1."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """One name per pair, unique, without extension: what logs and sample grids call it."""
+        """One name per item, unique, without extension: what logs and sample grids call it."""
 
     @abstractmethod
-    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pair i as (A, B): uint8, C-contiguous, (load_size, load_size, channels). 0..255 stands for [-1, 1]."""
+    def pictures(self, i: int) -> tuple[np.ndarray, ...]:
+        """The pictures of item i: uint8, C-contiguous, (load_size, load_size, channels). 0..255 stands for [-1, 1]."""
 
     @abstractmethod
     def describe(self) -> str:
-        """One line for the user: what was found, how many, which direction is natural."""
+        """One line for the user: what was found, and how many."""
 
     def paths(self, i: int) -> tuple[Path, ...] | None:
-        """The files of pair i for a feed that decodes on its own; None when the pixels need `pair`.
-
-        One path: A is its left half, B its right half (the width is even). Two paths: the file of A, the file of B.
-        """
+        """The files of item i for a feed that decodes on its own; None when the pixels need `pictures`."""
         return None
 
     def files(self, i: int) -> tuple[Path, ...]:
-        """The files that pair i is made from, in whatever way; empty for a set that is drawn."""
+        """The files that item i is made from, in whatever way; empty for a set that is drawn."""
         return ()
 
     def file_modes(self) -> frozenset[tuple[str, str]]:
         """What lies on disk: (Pillow format, Pillow mode) of every file, e.g. ("JPEG", "RGB"); empty without files."""
         return frozenset()
+
+
+class PictureSource(Source):
+    """Items of one picture each. `paths`, where there are any: one file."""
+
+    @abstractmethod
+    def picture(self, i: int) -> np.ndarray:
+        """The picture of item i: uint8, C-contiguous, (load_size, load_size, channels[0])."""
+
+    def pictures(self, i: int) -> tuple[np.ndarray, ...]:
+        return (self.picture(i),)
+
+
+class PairSource(Source):
+    """Items of two pictures each, A and B.
+
+    channels: of A and B, each 1, 2 (Lab: a and b), 3 or 12 (one plane per facade class).
+    natural_direction: "AtoB" or "BtoA", what `direction="auto"` means for this set.
+    mask_centre: the feed must set the central half-size square of the cropped A to 1.0 (inpainting).
+    `paths`: one file, whose left half is A and whose right half is B (the width is even), or the two files.
+    """
+
+    @abstractmethod
+    def pair(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pair i as (A, B): uint8, C-contiguous, (load_size, load_size, channels). 0..255 stands for [-1, 1]."""
+
+    def pictures(self, i: int) -> tuple[np.ndarray, ...]:
+        return self.pair(i)
 
 
 class FilePairs(PairSource):

@@ -8,6 +8,7 @@ block e is a pure function of (seed, offset, stream, e). Nothing is stored and n
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -83,6 +84,38 @@ def words(rng: Tensor, stream: int, count: int, *, impl: str = "auto") -> Tensor
     if choose("philox_words", rng, impl) == "ref":
         return words_ref(rng, stream, count)
     return torch.ops.pygan.philox_words(rng, stream & _WORD, count)
+
+
+def uniform(
+    rng: Tensor,
+    stream: int,
+    shape: Sequence[int],
+    *,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Numbers evenly spread over [low, high), contiguous, of `shape` and `dtype`, on the device of `rng`; see `words`.
+
+    Each is word * 2^-32, in float64 until it is rounded to `dtype` (which may round up to `high`).
+    """
+    drawn = words(rng, stream, math.prod(shape)).to(torch.float64).mul_((high - low) * 2.0**-32).add_(low)
+    return drawn.to(dtype).view(*shape)
+
+
+def normal(rng: Tensor, stream: int, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers from N(0, 1), contiguous, of `shape` and `dtype`, on the device of `rng`; see `words`.
+
+    Two words make two of them (Box & Muller 1958), in float64: sqrt(-2 ln u) cos(2 pi v) for the first half of the
+    elements and with sin for the second, u = (word + 1) / 2^32 from the first half of the words, v from the second.
+    At most 6.7 standard deviations.
+    """
+    count = math.prod(shape)
+    half = (count + 1) // 2
+    u, v = words(rng, stream, 2 * half).to(torch.float64).view(2, half).unbind(0)
+    radius, angle = ((u + 1) * 2.0**-32).log().mul(-2).sqrt(), v * (2 * math.pi * 2.0**-32)
+    both = torch.cat((radius * angle.cos(), radius * angle.sin()))
+    return both[:count].to(dtype).view(*shape)
 
 
 def keep_mask(shape: tuple[int, int, int, int], p: float, rng: Tensor, stream: int) -> Tensor:

@@ -1,5 +1,7 @@
 """The generator against its published vectors, the kernel against the reference, and the statistics of masks."""
 
+import math
+
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
@@ -7,7 +9,7 @@ from torch._subclasses import FakeTensorMode
 from pygan import errors
 from pygan.ops import _impl
 from pygan.ops import philox as module
-from pygan.ops.philox import KNOWN_ANSWERS, keep_mask, philox, words, words_ref
+from pygan.ops.philox import KNOWN_ANSWERS, keep_mask, normal, philox, uniform, words, words_ref
 
 IMPLS = ("native", "ref")
 WORD = 2**32
@@ -182,3 +184,24 @@ def test_cuda_graph_reads_the_offset_of_each_replay(capture):
         graph.replay()
         assert torch.equal(drawn, words(rng, 5, 1027, impl="native"))
         assert torch.equal(drawn.cpu(), words_ref(rng.cpu(), 5, 1027))
+
+
+def test_uniform_numbers_are_the_words():
+    rng = torch.tensor([7, 9])
+    got = uniform(rng, 5, (3, 5), low=-1.0, high=1.0, dtype=torch.float64)
+    torch.testing.assert_close(got, (words(rng, 5, 15).double() / 2.0**31 - 1).view(3, 5), rtol=0, atol=1e-15)
+    assert uniform(rng, 5, (4,)).dtype == torch.float32
+
+
+def test_normal_numbers_are_normal():
+    rng = torch.tensor([7, 9])
+    z = normal(rng, 5, (100_001,), dtype=torch.float64)
+    assert z.shape == (100_001,)
+    for power, moment in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+        error = (2 * math.prod(range(1, 2 * power, 2)) / len(z)) ** 0.5  # the moment's spread is below this
+        assert abs(float(z.pow(power).mean()) - moment) < 5 * error
+    assert abs(float((z[: len(z) // 2] * z[len(z) // 2 + 1 :]).mean())) < 5 / (len(z) / 2) ** 0.5  # cos beside sin
+    u, v = words(rng, 5, 100_002).double().view(2, -1)[:, 0]
+    torch.testing.assert_close(z[0], (-2 * ((u + 1) / WORD).log()).sqrt() * (2 * math.pi * v / WORD).cos())
+    assert normal(rng, 5, (3, 3)).dtype == torch.float32
+    assert normal(rng, 5, (0,)).shape == (0,)
