@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pygan import nets, ops, optim, streams
-from pygan.data import Batch
+from pygan.data import Batch, Facts
 from pygan.errors import UserError
 from pygan.gans import pix2pix
 from pygan.gans.pix2pix import PRESETS, Recipe, model
@@ -370,7 +370,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_is_used(name):
     recipe = Recipe(**{**TINY, **VARIANTS[name]})
-    recipe = pix2pix.resolve(recipe, (recipe.input_channels or 3, recipe.output_channels or 3))
+    recipe = pix2pix.resolve(recipe, Facts(channels=(recipe.input_channels or 3, recipe.output_channels or 3)))
     state = pix2pix.build(recipe, "cpu")
     size = recipe.crop_size
     A, B = (torch.rand(2, c, size, size) * 2 - 1 for c in (recipe.input_channels, recipe.output_channels))
@@ -384,7 +384,7 @@ def test_every_variant_trains_and_is_used(name):
             if recipe.gan_mode == "wgangp" and path == "head.bias":
                 continue  # its gradients from real and fake cancel
             assert bool(moments[f"opt.{net_name}.{path}.exp_avg"].any()) != dead, path
-    image = pix2pix.sample(state.G, recipe, A)
+    image = pix2pix.translate(state.G, recipe, A)
     assert image.shape == B.shape
     assert image.abs().max() <= 1
     wide = torch.rand(1, A.shape[1], 2 * state.G.multiple, 3 * state.G.multiple)
@@ -429,16 +429,41 @@ def test_dropout_and_statistics_in_use():
     outputs = {}
     for dropout, bn in itertools.product((True, False), ("batch", "running")):
         used = dataclasses.replace(recipe, test_dropout=dropout, test_bn=bn)
-        outputs[dropout, bn] = whole = pix2pix.sample(state.G, used, A)
-        torch.testing.assert_close(pix2pix.sample(state.G, used, A), whole, rtol=0, atol=0)
-        other = pix2pix.sample(state.G, used, A, torch.tensor([9, 9]))
+        outputs[dropout, bn] = whole = pix2pix.translate(state.G, used, A)
+        torch.testing.assert_close(pix2pix.translate(state.G, used, A), whole, rtol=0, atol=0)
+        other = pix2pix.translate(state.G, used, A, torch.tensor([9, 9]))
         assert torch.equal(other, whole) != dropout
         if not dropout:
-            alone = pix2pix.sample(state.G, used, A[1:2])
+            alone = pix2pix.translate(state.G, used, A[1:2])
             torch.testing.assert_close(alone, whole[1:2], rtol=0, atol=1e-5)
     for one, two in itertools.combinations(outputs.values(), 2):
         assert not torch.allclose(one, two, atol=1e-4)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.G.state_dict().items())
+
+
+def test_what_people_and_the_measure_see():
+    recipe = pix2pix.resolve(Recipe(**{**TINY, "test_dropout": False}), Facts(channels=(1, 3)))
+    state = pix2pix.build(recipe, "cpu")
+    A, B = torch.rand(2, 1, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1
+    columns = pix2pix.sample(state.G, recipe, Batch(A, B))
+    assert list(columns) == ["input", "output", "target"]
+    output = pix2pix.translate(state.G, recipe, A)
+    for column, expected in zip(columns.values(), (A, output, B), strict=True):
+        assert torch.equal(column, expected)
+    measured = pix2pix.measure(state.nets, recipe, Batch(A, B))
+    assert list(measured) == ["l1", "psnr", "ssim", "gradient_correlation"]
+    assert float(measured["l1"]) == pytest.approx(127.5 * float((output - B).abs().mean()), rel=1e-5)
+    exact = pix2pix.measure(state.nets, recipe, Batch(A, output))
+    assert [float(value) for value in exact.values()] == pytest.approx([0, 100, 1, 1], abs=1e-4)
+
+
+def test_an_example_has_the_shapes_of_a_batch():
+    recipe = tiny(batch=3)
+    A, B = pix2pix.example(dataclasses.replace(recipe, input_channels=1))
+    assert (A.device.type, A.shape, B.shape) == ("meta", (3, 1, 32, 32), (3, 3, 32, 32))
+    assert B.is_contiguous(memory_format=torch.channels_last)
+    batch = Batch(*(x.zero_() for x in pix2pix.example(recipe, "cpu")))
+    assert pix2pix.step(pix2pix.build(recipe, "cpu"), recipe, batch)["loss/D"].isfinite()
 
 
 # Recipes
@@ -446,10 +471,10 @@ def test_dropout_and_statistics_in_use():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_recipes(preset):
-    recipe = pix2pix.resolve(Recipe(**PRESETS[preset]), (1, 3), "BtoA")
+    recipe = pix2pix.resolve(Recipe(**PRESETS[preset]), Facts(channels=(1, 3), natural_direction="BtoA"))
     assert (recipe.direction, recipe.input_channels, recipe.output_channels) == ("BtoA", 3, 1)
     assert recipe.crop_size % 2**recipe.levels == 0
-    assert pix2pix.resolve(recipe, (1, 3), "AtoB") == recipe
+    assert pix2pix.resolve(recipe, Facts(channels=(1, 3), natural_direction="AtoB")) == recipe
 
 
 @pytest.mark.parametrize(
@@ -514,7 +539,7 @@ def test_mistakes_in_a_recipe_are_one_clear_line(fields, message):
 
 def test_channels_that_the_data_does_not_have():
     with pytest.raises(UserError, match="--input-channels is 4, but the data has 3"):
-        pix2pix.resolve(Recipe(input_channels=4), (3, 3), "AtoB")
+        pix2pix.resolve(Recipe(input_channels=4), Facts())
 
 
 def test_build_depends_on_the_seed_alone():
@@ -607,7 +632,7 @@ def test_mixed_precision_stays_near_full_precision(name):
     losses = {}
     for amp in (False, True):
         recipe = Recipe(**{**TINY, **VARIANTS[name], "amp": amp, "dropout_p": 0.0})
-        recipe = pix2pix.resolve(recipe, (recipe.input_channels or 3, recipe.output_channels or 3))
+        recipe = pix2pix.resolve(recipe, Facts(channels=(recipe.input_channels or 3, recipe.output_channels or 3)))
         state = pix2pix.build(recipe, "cpu")
         draws = torch.Generator().manual_seed(0)
         shapes = [(2, c, recipe.crop_size, recipe.crop_size) for c in (recipe.input_channels, recipe.output_channels)]

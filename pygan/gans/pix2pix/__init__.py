@@ -5,6 +5,30 @@ also held near the target in L1, which gets the low frequencies right and leaves
 Image-to-Image Translation with Conditional Adversarial Networks, section 3, equations 1 to 4.
 """
 
-from pygan.gans.pix2pix.recipe import PRESETS, Recipe, batches, build, generator, resolve, sample, step
+from pygan.gans.pix2pix.recipe import (
+    PRESETS,
+    Recipe,
+    batches,
+    build,
+    example,
+    generator,
+    measure,
+    resolve,
+    sample,
+    step,
+    translate,
+)
 
-__all__ = ["PRESETS", "Recipe", "batches", "build", "generator", "resolve", "sample", "step"]
+__all__ = [
+    "PRESETS",
+    "Recipe",
+    "batches",
+    "build",
+    "example",
+    "generator",
+    "measure",
+    "resolve",
+    "sample",
+    "step",
+    "translate",
+]

@@ -11,19 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pygan import data, nets
-from pygan.data import Batch, Feed
+from pygan import data, metrics, nets
+from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.pix2pix import model
 from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
 from pygan.ops.philox import words
 from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, option
+from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
 _MOST_LEVELS = {"unet": 8, "keras_unet": 32, "chainer": 7}
 _LEAST_LEVELS = 4  # fewer only when asked for: such a G sees too little of the picture at once
+_NO_FACTS = Facts()
 _PENALTY_STREAM = 1 << 16  # number in the random stream, beyond those of the layers
 
 
@@ -110,7 +111,7 @@ class Recipe(BaseRecipe):
         least |= {"d_loss_scale": 0.0, "lambda_gan": 0.0, "lambda_l1": 0.0, "lambda_gp": 0.0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
-                raise UserError(f"{_flag(name)} must be at least {bound}, got {getattr(self, name)}")
+                raise UserError(f"{flag(name)} must be at least {bound}, got {getattr(self, name)}")
         if self.load_size < self.crop_size:
             raise UserError(f"--load-size must be at least --crop-size {self.crop_size}, got {self.load_size}")
         if not 0.0 <= self.dropout_p < 1.0:
@@ -135,18 +136,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def resolve(recipe: Recipe, channels: tuple[int, int] = (3, 3), natural_direction: str = "AtoB") -> Recipe:
-    """The recipe with every field fixed that was left to the data.
+def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
+    """The recipe with every field fixed that was left to the data. A resolved recipe comes back as it is.
 
-    channels: of the data's A and B; natural_direction: "AtoB" or "BtoA". A resolved recipe comes back as it is.
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
-    direction = natural_direction if recipe.direction == "auto" else recipe.direction
-    here = channels if direction == "AtoB" else channels[::-1]
+    direction = facts.natural_direction if recipe.direction == "auto" else recipe.direction
+    here = facts.channels if direction == "AtoB" else facts.channels[::-1]
     for name, count in zip(("input_channels", "output_channels"), here, strict=True):
         if getattr(recipe, name) not in (0, count):
             raise UserError(
-                f"{_flag(name)} is {getattr(recipe, name)}, but the data has {count} ({direction}); leave the flag out"
+                f"{flag(name)} is {getattr(recipe, name)}, but the data has {count} ({direction}); leave the flag out"
             )
     return dataclasses.replace(
         recipe, direction=direction, input_channels=here[0], output_channels=here[1], levels=_levels(recipe)
@@ -220,7 +220,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def sample(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None) -> Tensor:
+def translate(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None) -> Tensor:
     """G's images of A, (n, c_b, h, w) in [-1, 1], as the recipe says that G is to be used.
 
     A: (n, c_a, h, w) in [-1, 1], h and w multiples of `G.multiple`. rng: int64[2] on the device {seed, offset} for
@@ -233,6 +233,37 @@ def sample(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None) -
         rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=A.device)
     groups = A.shape[0] if recipe.test_bn == "batch" else 1
     return G(A, Mode(rng=rng, statistics=recipe.test_bn, groups=groups)).clamp(-1.0, 1.0)
+
+
+def sample(G: nn.Module, recipe: Recipe, batch: Batch, rng: Tensor | None = None) -> dict[str, Tensor]:
+    """Columns of a picture grid, each (n, c, h, w) in [-1, 1]: what G is given, paints, and should have painted."""
+    return {"input": batch.A, "output": translate(G, recipe, batch.A, rng), "target": batch.B}
+
+
+def measure(
+    nets: Mapping[str, nn.Module], recipe: Recipe, batch: Batch, rng: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Means over a held-out batch, 0-d: l1 (grey levels of 255), psnr (dB), ssim, gradient_correlation."""
+    output, target = translate(nets["G"], recipe, batch.A, rng).float(), batch.B.float()
+    return {
+        "l1": metrics.l1(output, target) * 127.5,
+        "psnr": metrics.psnr(output, target),
+        "ssim": metrics.ssim(output, target),
+        "gradient_correlation": metrics.gradient_correlation(output, target),
+    }
+
+
+def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
+    """A batch of the right shapes with anything in it, to walk a step without data."""
+    recipe = _with_channels(recipe)
+    return Batch(
+        *(
+            torch.empty((recipe.batch, channels, recipe.crop_size, recipe.crop_size), device=device).contiguous(
+                memory_format=torch.channels_last
+            )
+            for channels in (recipe.input_channels, recipe.output_channels)
+        )
+    )
 
 
 def generator(recipe: Recipe) -> nets.UNet:
@@ -385,9 +416,5 @@ def _numbers(name: str, text: str, most: int, words: Mapping[str, set[int] | Non
         return words[text]
     parts = text.split(",")
     if not all(part.strip().isdecimal() and 1 <= int(part) <= most for part in parts):
-        raise UserError(f"{_flag(name)} must be {', '.join(words)} or a list of levels from 1 to {most}, got {text!r}")
+        raise UserError(f"{flag(name)} must be {', '.join(words)} or a list of levels from 1 to {most}, got {text!r}")
     return {int(part) for part in parts}
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
