@@ -236,15 +236,24 @@ class _Transposed(_Convolution, nn.ConvTranspose2d):
 
 
 class Deconv(_Transposed):
-    """Transposed convolution (n, c_in, h, w) -> (n, c_out, h', w'), h' = (h - 1) stride - 2 padding + kernel.
+    """Transposed convolution: h' = (h - 1) stride - 2 padding + kernel + output_padding, and w' likewise.
 
-    By default 4x4, stride 2, padding 1, which doubles h and w.
+    (n, c_in, h, w) -> (n, c_out, h', w'). By default 4x4, stride 2, padding 1, which doubles h and w.
     """
 
     def __init__(
-        self, c_in: int, c_out: int, *, kernel: int = 4, stride: int = 2, padding: int = 1, bias: bool = True
+        self,
+        c_in: int,
+        c_out: int,
+        *,
+        kernel: int = 4,
+        stride: int = 2,
+        padding: int = 1,
+        output_padding: int = 0,
+        bias: bool = True,
     ) -> None:
-        super().__init__(c_in, c_out, kernel, Geometry(stride=stride, padding=padding, transposed=True), bias)
+        geometry = Geometry(stride=stride, padding=padding, transposed=True, output_padding=output_padding)
+        super().__init__(c_in, c_out, kernel, geometry, bias)
 
 
 class Deconv3(_Transposed):
