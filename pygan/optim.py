@@ -52,8 +52,8 @@ class Adam:
 
     low: torch.bfloat16 or torch.float16 for working copies of the weights of convolutions and linear layers, None for
     none. average: a copy of the net that follows it by `ema_weight` at each step. The learning rate, the betas and the
-    number of steps are tensors on the device. Parameters that get no gradient (a bias that a norm hides) stay as they
-    are.
+    number of steps are tensors on the device; `scale_lr_` moves the first where a step decides it there. Parameters
+    that get no gradient (a bias that a norm hides) stay as they are.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Adam:
             for (name, param), offset in zip(params.items(), offsets, strict=True)
         ]
         self._hyper = torch.tensor([lr, *betas], dtype=torch.float64, device=first.device)  # 1 - 0.999 needs the digits
+        self._unscaled_lr = torch.tensor(lr, dtype=torch.float64, device=first.device)
         self._step = torch.zeros((), dtype=torch.int64, device=first.device)
         self.found_inf = torch.zeros((), dtype=torch.float32, device=first.device)
         # Gradients that wait for more of their stream; None: they need not.
@@ -96,7 +97,7 @@ class Adam:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step."""
+        """The learning rate of the next step, without the factor of `scale_lr_`."""
         return self._lr
 
     def set_lr_(self, lr: float) -> None:
@@ -104,6 +105,16 @@ class Adam:
         if lr != self._lr:
             self._lr = lr
             self._hyper[0].fill_(lr)
+            self._unscaled_lr.fill_(lr)
+
+    @torch.no_grad()
+    def scale_lr_(self, factor: Tensor) -> None:
+        """Learn at `factor` (0-d, on the device) times the rate of `set_lr_`, until that is next called or this.
+
+        For a rate that a step decides on the device: a step that calls this before each `update`, with a factor that
+        its state holds, goes on the same after a checkpoint and inside a CUDA graph.
+        """
+        torch.mul(self._unscaled_lr, factor, out=self._hyper[0])
 
     def leaves(self) -> list[Tensor]:
         """What gradients are computed for."""
@@ -121,8 +132,10 @@ class Adam:
         if self._low is not None:
             self._low.copy_(self._param)
 
-    def update(self, loss: Tensor, scale: Tensor | None) -> None:
+    def update(self, loss: Tensor, scale: Tensor | None, also: Sequence[Tensor] = ()) -> None:
         """One step down the 0-d `loss`. scale: of the loss, float32 on the device; the gradients are divided by it.
+
+        also: other leaves of the graph, whose gradients (of the scaled loss) are left in their `grad`.
 
         Where work overlaps (`streams`), weights move beside the backward pass as soon as their gradients are there;
         with a loss scale only when all are known to be finite.
@@ -131,7 +144,7 @@ class Adam:
         self._arrived = {} if scale is None and streams.overlaps(loss) else None
         try:
             with gradients_for(leaves):
-                loss.backward(gradient=_seed(loss, scale), inputs=leaves)
+                loss.backward(gradient=_seed(loss, scale), inputs=[*leaves, *also])
             if self._arrived is not None:  # the current stream waits for every stream of the pass by now
                 self._apply_beside([slot for waiting in self._arrived.values() for slot in waiting])
         except BaseException:
@@ -255,12 +268,14 @@ def loss_scale(recipe: BaseRecipe, device: torch.device) -> dict[str, Tensor]:
     }
 
 
-def update(state: State, name: str, loss: Tensor) -> None:
+def update(state: State, name: str, loss: Tensor, also: Sequence[Tensor] = ()) -> None:
     """One Adam step of net `name` ("G", "D") down the 0-d `loss`; its average follows. No other net gets gradients.
 
-    With a loss scale the net is left as it is if a gradient is not finite. The scale itself moves in `end_step_`.
+    also: leaves that are no parameters, such as the images that a net judged: their gradients, times the loss scale if
+    there is one, are left in their `grad`. With a loss scale the net is left as it is if a gradient is not finite. The
+    scale itself moves in `end_step_`.
     """
-    state.opts[name].update(loss, state.buffers.get("loss_scale"))
+    state.opts[name].update(loss, state.buffers.get("loss_scale"), also)
 
 
 @torch.no_grad()

@@ -255,6 +255,42 @@ def test_the_learning_rate_is_set_where_it_is():
     assert torch.equal(state.G.weight, before)
 
 
+def test_a_factor_on_the_device_scales_the_learning_rate():
+    # With a beta1 of 0 the first step is lr * sign of the gradient, whatever the gradient.
+    state, x = state_of(BaseRecipe(lr=0.5, beta1=0.0)), torch.rand(5, 3)
+    opt, factor = state.opt_G, torch.tensor(0.25)
+
+    def moved():
+        before = state.G.bias.detach().clone()
+        opt.tensors()["step"].zero_()
+        for name, tensor in opt.tensors().items():
+            if name != "step":
+                tensor.zero_()
+        update(state, "G", loss_of(state, x))
+        return (state.G.bias.detach() - before).abs()
+
+    opt.scale_lr_(factor)
+    torch.testing.assert_close(moved(), torch.full((4,), 0.125), rtol=1e-3, atol=0)
+    assert opt.lr == 0.5
+    opt.set_lr_(0.5)  # nothing new: the factor stays
+    torch.testing.assert_close(moved(), torch.full((4,), 0.125), rtol=1e-3, atol=0)
+    opt.set_lr_(0.1)
+    torch.testing.assert_close(moved(), torch.full((4,), 0.1), rtol=1e-3, atol=0)
+    opt.scale_lr_(factor)
+    torch.testing.assert_close(moved(), torch.full((4,), 0.025), rtol=1e-3, atol=0)
+
+
+def test_gradients_of_other_leaves_come_from_the_same_backward_pass():
+    state = state_of(BaseRecipe(lr=0.1))
+    x = torch.rand(5, 3).requires_grad_()
+    (expected,) = torch.autograd.grad(loss_of(state, x), x)
+    plain = state_of(BaseRecipe(lr=0.1))
+    update(plain, "G", loss_of(plain, x.detach()))
+    update(state, "G", loss_of(state, x), also=[x])
+    assert torch.equal(x.grad, expected)
+    assert torch.equal(state.G.weight, plain.G.weight)
+
+
 def test_full_precision_ends_with_its_block():
     assert not blocks.is_full_precision()
     with contextlib.suppress(ZeroDivisionError), full_precision():
