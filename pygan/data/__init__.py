@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pygan.data.choice import open_feeds, stream_of
 from pygan.data.feeds import (
     Batch,
     Captioned,
@@ -21,14 +21,11 @@ from pygan.data.feeds import (
     Labelled,
     LocatedCaptioned,
     Pictures,
-    PillowFeed,
-    ResidentFeed,
-    memory_budget,
-    resident_bytes,
 )
 from pygan.data.images import MIN_SIDE
 from pygan.data.index import Entry, good_files, index_files, some
 from pygan.data.layouts import SPLITS, Item, Layout, find_layout, hold_out
+from pygan.data.sets import captioned_feed, labelled_feed, pictures_feed, unpaired_feed
 from pygan.data.sources import (
     N_CLASSES,
     BuiltInFacades,
@@ -57,8 +54,12 @@ __all__ = [
     "PairSource",
     "Pictures",
     "Stream",
+    "captioned_feed",
+    "labelled_feed",
     "paired_feed",
     "paired_source",
+    "pictures_feed",
+    "unpaired_feed",
 ]
 
 _BUILT_IN = re.compile(r"(?:facades(?::(\d+))?)?")
@@ -90,50 +91,10 @@ def paired_feed(recipe: Any, split: str, device: torch.device | str, rank: int =
     decode the files, else Pillow. Raises UserError for a feed that cannot be had.
     """
     source = paired_source(recipe, split)
-    train = split == "train"
-    stream = Stream(
-        n_items=len(source), seed=recipe.seed, batch=recipe.batch, load_size=source.load_size,
-        crop_size=recipe.crop_size, rank=rank, world=world, flip=recipe.flip and train, shuffle=train,
-    )  # fmt: skip
+    stream = stream_of(recipe, split, source, rank=rank, world=world)
     swap = _direction(recipe, source.natural_direction) == "BtoA"
-    device = torch.device(device)
-    feed_type, because = _feed_type(recipe.feed, source, device)
-    feed = feed_type(source, stream, device, swap)
-    feed.chosen_because = because
+    (feed,) = open_feeds(recipe, [(source, stream)], device, swap=swap)
     return feed
-
-
-def _feed_type(kind: str, source: PairSource, device: torch.device) -> tuple[type[Feed], str]:
-    """The feed to use, and in words why, where the recipe leaves it open."""
-    needed, budget = resident_bytes(source), memory_budget(device)
-    if kind == "resident" and needed > budget:
-        raise UserError(
-            f"the decoded set takes {needed / 2**30:.1f} GiB, more than a quarter of the free memory "
-            f"({budget / 2**30:.1f} GiB): use --feed pillow, or --feed dali on a GPU"
-        )
-    if kind == "resident":
-        return ResidentFeed, ""
-    if kind == "pillow":
-        return PillowFeed, ""
-    if kind == "dali":
-        from pygan.data.dali import DaliFeed  # says what to install where DALI is missing
-
-        return DaliFeed, ""
-    if needed <= budget:
-        return ResidentFeed, " (the decoded set fits in memory)"
-    if device.type != "cuda":
-        return PillowFeed, " (too large for memory, and DALI is slower on a CPU)"
-    if not _has_dali():
-        return PillowFeed, " (too large for memory, and DALI is not installed)"
-    from pygan.data.dali import DaliFeed, why_not
-
-    if reason := why_not(source):
-        return PillowFeed, f" (too large for memory, and {reason})"
-    return DaliFeed, " (too large for memory)"
-
-
-def _has_dali() -> bool:
-    return importlib.util.find_spec("nvidia") is not None and importlib.util.find_spec("nvidia.dali") is not None
 
 
 def _direction(recipe: Any, natural: str) -> str:

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pygan.data.feeds import Batch, Feed, cores
+from pygan.data.feeds import Batch, Pictures, SourceFeed, cores
 from pygan.data.images import open_upright
-from pygan.data.sources import PairSource
+from pygan.data.sources import Source
 from pygan.data.stream import Stream
 from pygan.errors import UserError, say_once
 
@@ -48,8 +48,8 @@ _FILTERS = {"bicubic": "INTERP_CUBIC", "bilinear": "INTERP_LINEAR", "nearest": "
 _open_feeds: weakref.WeakSet[DaliFeed] = weakref.WeakSet()
 
 
-class DaliFeed(Feed):
-    """Batches of a `PairSource` whose files DALI reads by itself, prepared ahead of need by DALI's threads.
+class DaliFeed(SourceFeed):
+    """Batches of a `Source` whose files DALI reads by itself, prepared ahead of need by DALI's threads.
 
     Same samples, crops and flips as every other feed. Same pixels up to decoder and resampling, in levels of 0..255:
     - decoding on the CPU: none for 8-bit files (JPEG of any chroma subsampling, PNG, BMP, PPM, TIFF, WebP), 1 for
@@ -74,10 +74,10 @@ class DaliFeed(Feed):
 
     def __init__(
         self,
-        source: PairSource,
+        source: Source,
         stream: Stream,
         device: torch.device | str,
-        swap: bool,
+        swap: bool = False,
         *,
         threads: int = 0,
         ahead: int = 3,
@@ -99,7 +99,7 @@ class DaliFeed(Feed):
         self._pipeline = self._build()
         _open_feeds.add(self)
 
-    def get(self, images_seen: int) -> Batch:
+    def get(self, images_seen: int) -> Batch | Pictures:
         """The batch of this process when all processes together have seen `images_seen` images. Any order.
 
         Raises UserError where DALI cannot read a file; the feed is closed then.
@@ -114,18 +114,16 @@ class DaliFeed(Feed):
         self._fill()
         outputs = self._collect()
         self._fill()  # DALI's threads work on while the caller computes
-        A, B = (torch.from_dlpack(output.as_tensor()) for output in outputs)  # uint8 (n, crop, crop, c), not copied
-        batch = self._finish(A, B)
+        # uint8 (n, crop, crop, c), not copied
+        batch = self._finish(*(torch.from_dlpack(output.as_tensor()) for output in outputs))
         if self.device.type == "cuda":
             self._keep_until_read(outputs)
         return batch
 
-    def describe(self) -> str:
-        """One line for the user: which feed, of what, and where its pixels live."""
+    def describe_how(self) -> str:
+        """One line for the user: how pictures are decoded."""
         where = f"JPEG on {self.device}" if self.device.type == "cuda" else "on the CPU"
-        return (
-            f"{self.source.describe()}; dali feed: {self._threads} threads decode {self._ahead} batches ahead {where}"
-        )
+        return f"dali feed: {self._threads} threads decode {self._ahead} batches ahead {where}"
 
     def close(self) -> None:
         """Stop DALI's threads and give its memory back; may be called twice."""
@@ -135,7 +133,7 @@ class DaliFeed(Feed):
         self._pipeline = None  # nothing else refers to it: its threads end here
 
     def _build(self) -> Any:
-        """The DALI graph: files -> RGB -> (halves) -> load size -> crop -> flip, twice uint8 (crop, crop, 3)."""
+        """The DALI graph: files -> RGB -> (halves) -> load size -> crop -> flip, uint8 (crop, crop, 3) each."""
         dali = _import_dali()
         fn = dali.fn
         on_gpu = self.device.type == "cuda"
@@ -158,7 +156,9 @@ class DaliFeed(Feed):
                 )
                 for name in files
             ]
-            if n_files == 1:  # cut before resizing: a resized region would bleed the other half in at the seam
+            if n_files < len(
+                self.source.channels
+            ):  # cut before resizing: a resized region would bleed the other half in at the seam
                 pictures = [fn.slice(pictures[0], rel_start=[start], rel_shape=[0.5], axes=[1]) for start in (0.0, 0.5)]
             outputs = []
             for picture, name in zip(pictures, self.source.filters, strict=True):
@@ -179,7 +179,7 @@ class DaliFeed(Feed):
             self._pipeline.schedule_run()
 
     def _collect(self) -> list[Any]:
-        """The oldest batch under way: DALI's tensor lists of A and B, on torch's current stream where on a GPU."""
+        """The oldest batch under way: DALI's tensor lists of its pictures, on torch's current stream where on a GPU."""
         address = self._orders.under_way.popleft()
         try:
             if self.device.type == "cpu":
@@ -215,7 +215,7 @@ class _Orders:
     Apart from the feed because the pipeline refers to it: so a feed that is dropped without `close` ends at once.
     """
 
-    def __init__(self, source: PairSource, stream: Stream) -> None:
+    def __init__(self, source: Source, stream: Stream) -> None:
         self._source = source
         self._stream = stream
         self.next_address = 0  # images seen by all processes together
@@ -234,11 +234,11 @@ class _Orders:
         ]
 
 
-def why_not(source: PairSource) -> str:
+def why_not(source: Source) -> str:
     """Why `--feed dali` cannot feed this set: one line that says what to do instead. "" where it can."""
     if reason := _why_missing():
         return reason
-    if source.paths(0) is None or source.channels != (3, 3):
+    if source.paths(0) is None or set(source.channels) != {3}:
         return (
             f"--feed dali reads RGB picture files as they are, and this set is made in memory or transformed "
             f"({source.describe()}): use --feed resident or --feed pillow"

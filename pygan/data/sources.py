@@ -35,6 +35,7 @@ class Source(ABC):
         with antialiasing; "area" is Pillow's BOX). Not aspect-preserving.
     labels: names of the columns of facts["label"]; empty for a set without labels.
     facts: what is known about each item besides its pixels, by name: arrays whose first dimension is the item.
+    mirror: which key point each of facts["keypoints"] becomes in a mirrored picture; empty: itself.
     """
 
     load_size: int
@@ -44,6 +45,7 @@ class Source(ABC):
     mask_centre: bool = False
     labels: tuple[str, ...] = ()
     facts: Mapping[str, np.ndarray] = MappingProxyType({})
+    mirror: tuple[int, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pygan import data
-from pygan.data import feeds, paired_feed, paired_source
+from pygan.data import choice, feeds, paired_feed, paired_source
 from pygan.data.feeds import normalise
 from pygan.data.stream import Stream
 from pygan.errors import UserError
@@ -153,7 +153,7 @@ def test_auto_takes_memory_while_it_lasts(folder, recipe, monkeypatch):
     with paired_feed(recipe(data=folder), "train", "cpu") as feed:
         assert feed.kind == "resident"
         assert "fits in memory" in feed.describe()
-    monkeypatch.setattr(data, "memory_budget", lambda device: 1000)
+    monkeypatch.setattr(choice, "memory_budget", lambda device: 1000)
     with paired_feed(recipe(data=folder), "train", "cpu") as feed:
         assert feed.kind == "pillow"
         assert "too large for memory" in feed.describe()
