@@ -133,12 +133,14 @@ def unet(
     bottleneck_norm: bool = False,
     bn: str = "pytorch",
     in_affine: bool = False,
+    first_stream: int = 1,
 ) -> UNet:
     """The U-Net of pix2pix (Isola et al. 2017, 6.1.1): 4x4 convolutions of stride 2 down, transposed ones up.
 
     levels 8 for 256x256, 7 for 128x128; skips: which are kept, None for all, () for the encoder-decoder. bias "auto":
     none in front of a BatchNorm nor in e1 and eL, all with another norm; "all": everywhere. upsample "nearest": x2 by
-    repetition beside the skip, then conv 3x3. The innermost map has no norm unless `bottleneck_norm`.
+    repetition beside the skip, then conv 3x3. The innermost map has no norm unless `bottleneck_norm`. first_stream:
+    number of d1 in the random stream.
     """
     kept = plan(levels, skips)
     encoder = [ngf * min(8, 2**i) for i in range(levels)]  # channels of e1 .. eL
@@ -169,7 +171,7 @@ def unet(
             norm=norm,
             act="relu",
             dropout_p=dropout_p if level in dropout_levels else 0.0,
-            rng_stream=level,
+            rng_stream=first_stream + level - 1,
             **common,
         )
         joined = encoder[levels - level - 1] if level in kept else 0
