@@ -77,7 +77,8 @@ class Adam:
         self._lr, self._eps, self._weight_decay, self._ema_weight = lr, eps, weight_decay, ema_weight
         self._param = _flatten(params.values(), offsets, total)
         self._exp_avg, self._exp_avg_sq = torch.zeros_like(self._param), torch.zeros_like(self._param)
-        self._ema = None if average is None else _flatten(average.parameters(), offsets, total)
+        averaged = {} if average is None else dict(average.named_parameters())
+        self._ema = None if average is None else _flatten((averaged[name] for name in params), offsets, total)
         self._low = None if low is None else self._param.to(low)
         copies = _working_copies(net, params, offsets, self._low)
         self._slots = [

@@ -58,20 +58,25 @@ def kl_to_standard_normal(condition: Condition, *, reduction: str = "mean") -> T
 
 
 class TextLayer(nn.Module):
-    """Linear layer and activation on texts: (n, d) -> (n, c), in float32 (float64 for nets in it) without a norm.
+    """Linear layer, norm and activation on vectors such as texts: (n, d) -> (n, c), in at least float32.
 
-    norm: "none" or "batch"; act: as `NormAct` has it. A bias in front of a norm is left out.
+    norm: "none" or "batch"; act: as `NormAct` has it. bias: by default only without a norm. In front of a norm with
+    batch statistics it is kept and left out of the sum, as `ConvNormAct` does.
     """
 
-    def __init__(self, text_dim: int, c: int, *, norm: str = "none", act: str = "leaky_relu") -> None:
+    def __init__(
+        self, text_dim: int, c: int, *, norm: str = "none", act: str = "leaky_relu", bias: bool | None = None
+    ) -> None:
         super().__init__()
-        self.linear = Linear(text_dim, c, bias=norm == "none")
+        self.linear = Linear(text_dim, c, bias=norm == "none" if bias is None else bias)
         self.norm_act = NormAct(c, norm=norm, act=act)
 
     def forward(self, text: Tensor, mode: Mode = TRAIN) -> Tensor:
-        h = self.linear(text)
+        hidden = self.norm_act.norm == "batch" and mode.statistics != "running"
+        h = self.linear(text, with_bias=not hidden)
         h = h if h.dtype == torch.float64 else h.float()  # what is drawn and compared is not drawn in 16 bits
-        return self.norm_act(h[:, :, None, None], mode).flatten(1)
+        lost_bias = self.linear.bias if hidden else None
+        return self.norm_act(h[:, :, None, None], mode, lost_bias=lost_bias).flatten(1)
 
 
 def beside_map(features: Tensor, c: Tensor) -> Tensor:
@@ -108,9 +113,9 @@ def conv_bn(c: int, c_next: int, *, kernel: int, act: str, stride: int = 1, norm
     return ConvNormAct(conv, NormAct(c_next, norm=norm, act=act))
 
 
-def up_bn(c: int, c_next: int) -> ConvNormAct:
-    """Nearest x2, convolution 3x3 without bias, BatchNorm, ReLU: (n, c, h, w) -> (n, c_next, 2h, 2w)."""
-    return ConvNormAct(UpsampleConv(c, c_next, bias=False), NormAct(c_next, norm="batch", act="relu"))
+def up_bn(c: int, c_next: int, *, act: str = "relu") -> ConvNormAct:
+    """Nearest x2, convolution 3x3 without bias, BatchNorm, activation: (n, c, h, w) -> (n, c_next, 2h, 2w)."""
+    return ConvNormAct(UpsampleConv(c, c_next, bias=False), NormAct(c_next, norm="batch", act=act))
 
 
 class Residual(nn.Module):
