@@ -318,9 +318,9 @@ class UpsampleConv(_Convolution, nn.Conv2d):
 class Linear(nn.Linear):
     """(..., features_in) -> (..., features_out), in the precision of the step."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, with_bias: bool = True) -> Tensor:
         weight, bias = _weights(self)
-        return F.linear(x.to(weight.dtype), weight, bias)
+        return F.linear(x.to(weight.dtype), weight, bias if with_bias else None)
 
 
 class NormAct(nn.Module):
