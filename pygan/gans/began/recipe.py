@@ -43,9 +43,7 @@ class Recipe(BaseRecipe):
     )
     lr_decay_every: int = option(100_000, "halve_floor: halves the learning rate this often", unit="steps")
     lr_floor: float = option(2e-5, "halve_floor, m_stall: the learning rate falls no lower")
-    stall_window: int = option(
-        10_000, "m_stall: M is averaged over so many and must then be a new lowest", unit="steps"
-    )
+    stall_window: int = option(10_000, "m_stall: a mean of M over so many must be a new lowest", unit="steps")
 
     load_size: int = option(64, "height and width that images are resized to", unit="pixels")
     crop_size: int = option(64, "height and width of the crop that is trained on: 16, 32, 64, 128, ...", unit="pixels")
