@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pygan import nets, ops, optim, pool
-from pygan.data import Batch
+from pygan.data import Batch, Facts
 from pygan.errors import UserError
 from pygan.gans import cyclegan
 from pygan.gans.cyclegan import PRESETS, Recipe
@@ -51,7 +51,11 @@ def doubled(recipe):
     state = cyclegan.build(recipe, "cpu")
     nets = {name: net.double() for name, net in state.nets.items()}
     buffers = {k: v.double() if v.is_floating_point() else v for k, v in state.buffers.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=buffers)
+    parts = dict(nets)
+    if recipe.optimizers == "four":
+        parts = {f"{name}_{part}": one for name, net in nets.items() for part, one in net.named_children()}
+    assert parts.keys() == state.opts.keys()
+    return State(nets=nets, opts={k: adam(v, recipe) for k, v in parts.items()}, buffers=buffers)
 
 
 def trained(recipe, steps=1):
@@ -71,11 +75,16 @@ def trained(recipe, steps=1):
         (lambda: nets.ResNet(3, 3, norm="batch"), (11_383_427, 10_496)),
         (lambda: nets.ResNet(3, 3, blocks=6), (7_837_699, 0)),
         (lambda: nets.ResNet(3, 3, ngf=32, in_affine=True), (2_855_811, 0)),
+        (lambda: nets.ResNet(3, 3, padding="zeros"), (11_378_179, 0)),
+        (lambda: nets.ResNet(3, 3, padding="replicate"), (11_378_179, 0)),
         (lambda: nets.PatchD(3), (2_764_737, 0)),
         (lambda: recipe_module.generator(Recipe()), (2 * 11_378_179, 0)),
         (lambda: recipe_module.discriminator(Recipe()), (2 * 2_764_737, 0)),
         (lambda: recipe_module.generator(Recipe(crop_size=128)), (2 * 7_837_699, 0)),
         (lambda: recipe_module.generator(Recipe(crop_size=132)), (2 * 11_378_179, 0)),
+        (lambda: recipe_module.generator(Recipe(generator="unet_256")), (2 * 54_409_603, 0)),
+        (lambda: recipe_module.generator(Recipe(generator="unet")), (2 * 54_409_603, 0)),
+        (lambda: recipe_module.generator(Recipe(generator="unet_128", norm="batch")), (2 * 41_828_995, 2 * 7_808)),
     ],
 )
 def test_parameter_counts(make, expected):
@@ -147,27 +156,31 @@ def test_pictures_that_the_generator_cannot_take():
 # The step, against stock PyTorch
 
 
+EDGES = {"reflect": nn.ReflectionPad2d, "zeros": nn.ZeroPad2d, "replicate": nn.ReplicationPad2d}
+
+
 class PlainBlock(nn.Module):
-    def __init__(self, channels, norm):
+    def __init__(self, channels, norm, padding="reflect", relu=False):
         super().__init__()
-        bias = norm is nn.Identity
+        edge = EDGES[padding]
         self.body = nn.Sequential(
-            *(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), norm(channels), nn.ReLU()),
-            *(nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=bias), norm(channels)),
+            *(edge(1), nn.Conv2d(channels, channels, 3, bias=False), norm(channels), nn.ReLU()),
+            *(edge(1), nn.Conv2d(channels, channels, 3, bias=False), norm(channels)),
         )
+        self.act = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x):
-        return x + self.body(x)
+        return self.act(x + self.body(x))
 
 
-def plain_g(ngf, blocks, norm=nn.InstanceNorm2d):
+def plain_g(ngf, blocks, norm=nn.InstanceNorm2d, **block):
     """The generator of the paper's appendix, of stock layers. A bias that a norm takes away again is left out."""
     down = [(3, ngf, 7, 1), (ngf, 2 * ngf, 3, 2), (2 * ngf, 4 * ngf, 3, 2)]
     layers = [nn.ReflectionPad2d(3)]
     for c, c_next, kernel, stride in down:
         conv = nn.Conv2d(c, c_next, kernel, stride, padding=stride - 1, bias=False)
         layers += [conv, norm(c_next), nn.ReLU()]
-    layers += [PlainBlock(4 * ngf, norm) for _ in range(blocks)]
+    layers += [PlainBlock(4 * ngf, norm, **block) for _ in range(blocks)]
     for c in (4 * ngf, 2 * ngf):
         conv = nn.ConvTranspose2d(c, c // 2, 3, 2, padding=1, output_padding=1, bias=False)
         layers += [conv, norm(c // 2), nn.ReLU()]
@@ -238,14 +251,17 @@ def plain_pool(images, size, fresh, draws):
         {"gan_mode": "wgangp"},
         {"norm": "batch", "lambda_gan": 2.0, "weight_decay": 1e-4},
         {"lambda_identity": 0.0, "lambda_b": 0.0, "d_loss_scale": 1.0},
+        {"padding": "zeros", "sum_relu": True},
+        {"padding": "replicate"},
     ],
-    ids=["lsgan", "vanilla", "softplus, no pool", "wgangp", "batch", "forward"],
+    ids=["lsgan", "vanilla", "softplus, no pool", "wgangp", "batch", "forward", "zeros", "replicate"],
 )
 def test_three_steps_equal_the_equations_in_stock_pytorch(fields):
     recipe = tiny(**{"pool_size": 2, "ngf": 2, "ndf": 4, "lr": 1e-3, "crop_size": 24, **fields})
     state = doubled(recipe)
     norm = nn.BatchNorm2d if recipe.norm == "batch" else nn.InstanceNorm2d
-    AtoB, BtoA = (plain_g(2, 6, norm).double() for _ in range(2))
+    block = {"padding": recipe.padding, "relu": recipe.sum_relu}
+    AtoB, BtoA = (plain_g(2, 6, norm, **block).double() for _ in range(2))
     D = {domain: plain_d(4, 2, norm).double() for domain in "AB"}
     sides = [(AtoB, state.G.AtoB), (BtoA, state.G.BtoA), (D["A"], state.D.A), (D["B"], state.D.B)]
     pairs = [tensors for plain, net in sides for tensors in beside(plain, net)]
@@ -308,6 +324,88 @@ def test_three_steps_equal_the_equations_in_stock_pytorch(fields):
     for domain, images in pools.items():
         if images:
             torch.testing.assert_close(state.buffers[f"pool_{domain}_images"], torch.stack(images), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"gan_mode": "wgangp", "lambda_a": 8.0}, {"lambda_b": 0.0, "lambda_gan": 2.0, "pool_size": 0}],
+    ids=["lsgan", "wgangp", "forward"],
+)
+def test_three_steps_in_turns_equal_the_torch_code_in_stock_pytorch(fields):
+    """Every net by its own Adam, in the order G to B, D of B, G to A, D of A."""
+    recipe = tiny(**{"optimizers": "four", "pool_size": 2, "ngf": 2, "ndf": 4, "lr": 1e-3, "crop_size": 24, **fields})
+    state = doubled(recipe)
+    G = {"B": plain_g(2, 6).double(), "A": plain_g(2, 6).double()}  # by what it paints
+    D = {domain: plain_d(4, 2).double() for domain in "AB"}
+    sides = [(G["B"], state.G.AtoB), (G["A"], state.G.BtoA), (D["A"], state.D.A), (D["B"], state.D.B)]
+    pairs = [tensors for plain, net in sides for tensors in beside(plain, net)]
+    with torch.no_grad():
+        for own, theirs in pairs:
+            own.copy_(theirs)
+    opts = {net: torch.optim.Adam(net.parameters(), lr=1e-3, betas=(0.5, 0.999)) for net in (*G.values(), *D.values())}
+    loss_of_D, loss_of_G = LOSSES[recipe.gan_mode]
+    cycle = {"A": recipe.lambda_a, "B": recipe.lambda_b}
+    pools = {"A": [], "B": []}
+
+    def descend(net, loss):
+        opts[net].zero_grad()
+        loss.backward(inputs=list(net.parameters()))
+        opts[net].step()
+
+    for i in range(3):
+        A, B = pair(recipe, seed=i, dtype=torch.float64)
+        real = {"A": A, "B": B}
+        draws = {x: words(state.rng, recipe_module._POOL_STREAMS[x], 2 * len(A)).tolist() for x in "AB"}
+        alphas = {x: words(state.rng, recipe_module._PENALTY_STREAMS[x], len(A)) / 2**32 for x in "AB"}
+        logs = cyclegan.step(state, recipe, Batch(A, B))
+
+        expected = {}
+        for begin, end in ("AB", "BA"):
+            fake = G[end](real[begin])
+            gan = recipe.lambda_gan * loss_of_G(D[end](fake))
+            forth = cycle[begin] * (G[begin](fake) - real[begin]).abs().mean()
+            same = recipe.lambda_identity * cycle[end] * (G[end](real[end]) - real[end]).abs().mean()
+            back = cycle[end] * (G[end](G[begin](real[end]).detach()) - real[end]).abs().mean()
+            descend(G[end], gan + forth + same + back)
+            expected |= {f"loss/G_{end}": gan, f"loss/cycle_{begin}": forth, f"loss/identity_{end}": same}
+
+            fake = fake.detach()
+            if recipe.pool_size:
+                fake, _ = plain_pool(pools[end], recipe.pool_size, fake, draws[end])
+            loss = loss_of_D(D[end](real[end]), D[end](fake))
+            if recipe.gan_mode == "wgangp":
+                between = torch.lerp(fake, real[end], alphas[end].double().view(-1, 1, 1, 1)).requires_grad_()
+                (slope,) = torch.autograd.grad(D[end](between).sum(), between, create_graph=True)
+                loss = loss + 10 * ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+            descend(D[end], loss)
+            expected[f"loss/D_{end}"] = loss
+        expected["loss/G"] = sum(value for name, value in expected.items() if "D" not in name)
+        expected["loss/D"] = expected["loss/D_A"] + expected["loss/D_B"]
+
+        gone = {f"loss/{kind}_{x}" for kind in ("cycle", "identity") for x in "AB" if not cycle[x]}
+        assert set(logs) >= set(expected) - gone
+        assert not gone & set(logs)
+        for name in set(expected) - gone:
+            torch.testing.assert_close(logs[name].double(), expected[name].detach(), rtol=1e-9, atol=1e-9, msg=name)
+    for own, theirs in pairs:
+        torch.testing.assert_close(theirs, own, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("fields", [{"norm": "batch"}, {"dropout_p": 0.5}, {"ema_half_life_images": 4.0}])
+def test_in_turns_the_first_generator_moves_as_in_a_pair(fields):
+    recipe = tiny(ngf=2, ndf=2, **fields)
+    first = {}
+    for optimizers in ("pair", "four"):
+        state = cyclegan.build(dataclasses.replace(recipe, optimizers=optimizers), "cpu")
+        before = {name: tensor.clone() for name, tensor in state.tensors().items()}
+        cyclegan.step(state, dataclasses.replace(recipe, optimizers=optimizers), pair(recipe))
+        after = state.tensors()
+        assert all(torch.equal(tensor, before[name]) == dead(name) for name, tensor in after.items())
+        first[optimizers] = {name: value for name, value in after.items() if ".AtoB." in name and "running" not in name}
+    names = [name for name in first["pair"] if not name.startswith("opt")]
+    assert len(names) >= 30
+    for name in names:
+        torch.testing.assert_close(first["four"][name], first["pair"][name], rtol=0, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +497,11 @@ def test_losses_of_discriminators_that_say_nothing(mode, expected_d, expected_g)
 
 def dead(name):
     """A convolution's bias in front of a norm: it gets no gradient, and neither it nor its moments move."""
-    return ".conv.bias" in name and not (name.startswith(("net.D", "opt.D")) and ".blocks.0." in name)
+    if name.startswith(("net.D", "opt.D")):
+        without_norm = (".blocks.0.",)
+    else:
+        without_norm = (".downs.0.", ".downs.4.")  # the ends of a U-Net's encoder at 32 pixels
+    return ".conv.bias" in name and not any(part in name for part in without_norm)
 
 
 def test_a_step_moves_all_nets_and_keeps_every_address():
@@ -533,6 +635,12 @@ VARIANTS = {
     "wgangp": {"gan_mode": "wgangp"},
     "kaiming": {"init": "kaiming"},
     "grey to colour": {"input_channels": 1, "output_channels": 3, "lambda_identity": 0.0},
+    "in turns": {"optimizers": "four"},
+    "unet": {"generator": "unet", "dropout_p": 0.5},
+    "shallow unet": {"generator": "unet", "levels": 3, "norm": "batch"},
+    "zeros": {"padding": "zeros"},
+    "replicate, relu": {"padding": "replicate", "sum_relu": True, "in_affine": True},
+    "one TensorFlow port": {"generator": "resnet_9", "in_affine": True, "init": "truncated", "sum_relu": True},
 }
 
 
@@ -540,7 +648,7 @@ VARIANTS = {
 def test_every_variant_trains_and_is_used(name):
     fields = VARIANTS[name]
     channels = fields.get("input_channels", 3), fields.get("output_channels", 3)
-    recipe = cyclegan.resolve(Recipe(**{**TINY, "ngf": 2, "ndf": 2, **fields}), channels)
+    recipe = cyclegan.resolve(Recipe(**{**TINY, "ngf": 2, "ndf": 2, **fields}), Facts(channels))
     state = cyclegan.build(recipe, "cpu")
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}
     A, B = (torch.rand(2, c, 32, 32) * 2 - 1 for c in channels)
@@ -550,8 +658,9 @@ def test_every_variant_trains_and_is_used(name):
         if recipe.gan_mode == "wgangp" and ".head.bias" in tensor_name and ".D." in tensor_name:
             continue  # its gradients from real and fake cancel, but for rounding
         assert torch.equal(tensor, before[tensor_name]) == dead(tensor_name), tensor_name
-    assert cyclegan.sample(state.G, recipe, A).shape == B.shape
-    assert cyclegan.sample(state.G, recipe, B, direction="BtoA").shape == A.shape
+    assert cyclegan.translate(state.G, recipe, A).shape == B.shape
+    assert cyclegan.translate(state.G, recipe, B, direction="BtoA").shape == A.shape
+    assert all(value.isfinite() for value in cyclegan.measure(state.nets, recipe, Batch(A, B)).values())
 
 
 @pytest.mark.parametrize("fields", [{}, {"norm": "batch"}, {"in_affine": True}], ids=["instance", "batch", "affine"])
@@ -578,16 +687,47 @@ def test_use_depends_on_nothing_but_the_picture():
         state, (A, _) = cyclegan.build(recipe, "cpu"), pair(recipe, n=3)
         cyclegan.step(state, recipe, pair(recipe))
         before = {name: tensor.clone() for name, tensor in state.tensors().items()}
-        whole = cyclegan.sample(state.G, recipe, A)
-        alone = cyclegan.sample(state.G, recipe, A[1:2], torch.tensor([9, 9]))
+        whole = cyclegan.translate(state.G, recipe, A)
+        alone = cyclegan.translate(state.G, recipe, A[1:2], torch.tensor([9, 9]))
         torch.testing.assert_close(alone, whole[1:2], rtol=0, atol=1e-5)
         assert whole.abs().max() <= 1
         assert not whole.requires_grad
-        back = cyclegan.sample(state.G, recipe, A, direction="BtoA")
+        back = cyclegan.translate(state.G, recipe, A, direction="BtoA")
         assert not torch.equal(back, whole)
         assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
-    with pytest.raises(ValueError, match='direction must be "AtoB" or "BtoA"'):
-        cyclegan.sample(state.G, recipe, A, direction="both")
+    with pytest.raises(UserError, match="--direction must be AtoB or BtoA, got 'both'"):
+        cyclegan.translate(state.G, recipe, A, direction="both")
+
+
+def test_what_people_and_the_measure_see():
+    recipe = tiny(ngf=2, ndf=2)
+    state, batch = cyclegan.build(recipe, "cpu"), pair(recipe)
+    A, B = batch
+    fake_B = cyclegan.translate(state.G, recipe, A)
+    fake_A = cyclegan.translate(state.G, recipe, B, direction="BtoA")
+    cycled_A = cyclegan.translate(state.G, recipe, fake_B, direction="BtoA")
+    cycled_B = cyclegan.translate(state.G, recipe, fake_A)
+    columns = cyclegan.sample(state.G, recipe, batch)
+    assert list(columns) == ["A", "A to B", "back to A", "B", "B to A", "back to B"]
+    for column, expected in zip(columns.values(), (A, fake_B, cycled_A, B, fake_A, cycled_B), strict=True):
+        assert torch.equal(column, expected)
+
+    measured = {name: float(value) for name, value in cyclegan.measure(state.nets, recipe, batch).items()}
+    grey = {"cycle_l1_A": (cycled_A, A), "cycle_l1_B": (cycled_B, B), "change_A": (fake_B, A), "change_B": (fake_A, B)}
+    grey = {name: 127.5 * float((x - y).abs().mean()) for name, (x, y) in grey.items()}
+    mean = (grey["cycle_l1_A"] + grey["cycle_l1_B"]) / 2
+    assert measured == pytest.approx({"cycle_l1": mean, **grey}, rel=1e-5)
+    assert next(iter(measured)) == "cycle_l1"
+
+
+def test_an_example_has_the_shapes_of_a_batch():
+    recipe = Recipe(**{**TINY, "batch": 3, "lambda_identity": 0.0, "ngf": 2, "ndf": 2})
+    recipe = cyclegan.resolve(recipe, Facts((1, 3)))
+    A, B = cyclegan.example(recipe)
+    assert (A.device.type, A.shape, B.shape) == ("meta", (3, 1, 32, 32), (3, 3, 32, 32))
+    assert B.is_contiguous(memory_format=torch.channels_last)
+    batch = Batch(*(image.zero_() for image in cyclegan.example(recipe, "cpu")))
+    assert cyclegan.step(cyclegan.build(recipe, "cpu"), recipe, batch)["loss/D"].isfinite()
 
 
 # Recipes
@@ -599,6 +739,14 @@ def test_presets_are_recipes(preset):
     assert recipe.generator in ("resnet_6", "resnet_9")
     assert (recipe.input_channels, recipe.output_channels) == (3, 3)
     assert cyclegan.resolve(recipe) == recipe
+
+
+def test_generators_that_follow_from_the_size():
+    assert cyclegan.resolve(Recipe(generator="unet", crop_size=96)).levels == 5
+    assert cyclegan.resolve(Recipe(generator="unet", crop_size=96, levels=3)).levels == 3
+    with torch.device("meta"):
+        assert recipe_module.generator(Recipe(generator="unet_128", crop_size=128)).multiple == 128
+        assert recipe_module.generator(Recipe(crop_size=128)).multiple == 4
 
 
 def test_the_paper_is_the_paper():
@@ -629,7 +777,14 @@ def test_ablations_differ_from_the_paper_in_weights_and_size_alone():
         ({"crop_size": 300}, "--load-size must be at least --crop-size 300"),
         ({"n_layers_d": 7}, "--n-layers-d must be at most 6"),
         ({"n_layers_d": 6, "crop_size": 128}, "a crop size of at least 192, or fewer layers"),
-        ({"generator": "unet"}, "--generator must be one of auto, resnet_6, resnet_9"),
+        ({"generator": "vit"}, "--generator must be one of auto, resnet_6, resnet_9, unet_128, unet_256, unet, got"),
+        ({"generator": "unet_256", "crop_size": 128}, "a multiple of 256 such as 256 or 256 for --generator unet_256"),
+        ({"generator": "unet", "crop_size": 40}, "a multiple of 16 such as 32 or 48 for --generator unet, got 40"),
+        ({"generator": "unet", "crop_size": 40, "levels": 4}, "a multiple of 16 such as 32 or 48"),
+        ({"generator": "unet", "levels": 1}, "--levels must be at least 2, or 0"),
+        ({"levels": 4}, "--levels 4 is for --generator unet, not resnet_9"),
+        ({"generator": "unet", "padding": "zeros"}, "--padding and --sum-relu are for residual generators"),
+        ({"optimizers": "three"}, "--optimizers must be one of pair, four"),
         ({"gan_mode": "hinge"}, "--gan-mode must be one of"),
         ({"dropout_p": 1.0}, r"--dropout-p must be in \[0, 1\)"),
         ({"pool_size": -1}, "--pool-size must be at least 0"),
@@ -644,10 +799,10 @@ def test_mistakes_in_a_recipe_are_one_clear_line(fields, message):
 
 def test_channels_that_the_data_does_not_have():
     with pytest.raises(UserError, match="--input-channels is 4, but the data has 3"):
-        cyclegan.resolve(Recipe(input_channels=4), (3, 3))
+        cyclegan.resolve(Recipe(input_channels=4), Facts())
     with pytest.raises(UserError, match="--lambda-identity needs as many channels in A as in B, got 1 and 3"):
-        cyclegan.resolve(Recipe(), (1, 3))
-    assert cyclegan.resolve(Recipe(lambda_identity=0.0), (1, 3)).input_channels == 1
+        cyclegan.resolve(Recipe(), Facts((1, 3)))
+    assert cyclegan.resolve(Recipe(lambda_identity=0.0), Facts((1, 3))).input_channels == 1
 
 
 def test_build_depends_on_the_seed_alone():
@@ -665,7 +820,10 @@ def test_build_depends_on_the_seed_alone():
 # On a GPU
 
 
-CUDA_FIELDS = [{}, {"norm": "batch"}, {"dropout_p": 0.5}, {"gan_mode": "wgangp"}, {"lambda_identity": 0.0}]
+CUDA_FIELDS = [
+    *({}, {"norm": "batch"}, {"dropout_p": 0.5}, {"gan_mode": "wgangp"}, {"lambda_identity": 0.0}),
+    *({"optimizers": "four"}, {"generator": "unet", "dropout_p": 0.5}, {"padding": "zeros"}, {"padding": "replicate"}),
+]
 
 
 @pytest.mark.cuda

@@ -5,6 +5,30 @@ was: that cycle takes the place of the pairs.
 Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, section 3, equations 1 to 3.
 """
 
-from pygan.gans.cyclegan.recipe import PRESETS, Recipe, build, generator, resolve, sample, step
+from pygan.gans.cyclegan.recipe import (
+    PRESETS,
+    Recipe,
+    batches,
+    build,
+    example,
+    generator,
+    measure,
+    resolve,
+    sample,
+    step,
+    translate,
+)
 
-__all__ = ["PRESETS", "Recipe", "build", "generator", "resolve", "sample", "step"]
+__all__ = [
+    "PRESETS",
+    "Recipe",
+    "batches",
+    "build",
+    "example",
+    "generator",
+    "measure",
+    "resolve",
+    "sample",
+    "step",
+    "translate",
+]

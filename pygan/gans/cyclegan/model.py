@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
-from pygan.nets import PatchD, ResNet
+from pygan.nets import PatchD, ResNet, UNet
 
 
 class Generators(nn.Module):
     """Both directions. `multiple`: what height and width of a picture must be multiples of."""
 
-    def __init__(self, AtoB: ResNet, BtoA: ResNet) -> None:
+    def __init__(self, AtoB: ResNet | UNet, BtoA: ResNet | UNet) -> None:
         super().__init__()
         self.AtoB, self.BtoA = AtoB, BtoA
         self.multiple = AtoB.multiple

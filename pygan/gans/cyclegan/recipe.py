@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pygan import nets, pool
-from pygan.data import Batch
+from pygan import data, metrics, nets, pool
+from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.cyclegan import model
 from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
+from pygan.ops.gan_loss import GanLoss
 from pygan.ops.philox import words
 from pygan.optim import adam, end_step_, loss_scale, update
 from pygan.recipe import BaseRecipe, flag, option
@@ -23,7 +25,10 @@ from pygan.state import State
 from pygan.streams import side_by_side
 
 _BLOCKS = {"resnet_6": 6, "resnet_9": 9}
-# Numbers in the random stream: the blocks of AtoB from 1 and those of BtoA from 64, then these, for domain A and B.
+_LEVELS = {"unet_128": 7, "unet_256": 8, "unet": 0}  # halvings; 0: as --levels says
+_MOST_LEVELS = 8
+_NO_FACTS = Facts()
+# Numbers in the random stream: layers with dropout of AtoB from 1 and of BtoA from 64, then these, for domain A and B.
 _FIRST_STREAM_BTOA = 64
 _PENALTY_STREAMS = {"A": 1 << 16, "B": (1 << 16) + 1}
 _POOL_STREAMS = {"A": 1 << 17, "B": (1 << 17) + 1}
@@ -37,14 +42,28 @@ class Recipe(BaseRecipe):
     load_size: int = option(286, "height and width that images are resized to", unit="pixels")
     crop_size: int = option(256, "height and width of the random crop that is trained on", unit="pixels")
     flip: bool = option(True, "mirror half of the images")
+    resample: str = option(
+        "auto",
+        "filter for resizing; auto: bicubic, nearest for label maps",
+        choices=("auto", "bicubic", "bilinear", "area", "nearest"),
+    )
 
     generator: str = option(
-        "auto", "both Gs; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *_BLOCKS)
+        "auto",
+        "both Gs; auto: 6 residual blocks up to 128 pixels, else 9",
+        choices=("auto", *_BLOCKS, *_LEVELS),
     )
+    levels: int = option(0, "generator unet: halvings; 0: as many as crop_size allows, at most 8", unit="levels")
     input_channels: int = option(0, "channels of A; 0: as in the data", unit="channels")
     output_channels: int = option(0, "channels of B; 0: as in the data", unit="channels")
     ngf: int = option(64, "channels of a G's first convolution", unit="channels")
-    dropout_p: float = option(0.0, "part of the values that dropout sets to 0 in G's blocks", unit="of all values")
+    dropout_p: float = option(
+        0.0, "part of the values that dropout sets to 0 in G's blocks or inner levels", unit="of all values"
+    )
+    padding: str = option(
+        "reflect", "what residual blocks see beyond the edge", choices=("reflect", "zeros", "replicate")
+    )
+    sum_relu: bool = option(False, "ReLU behind the sum of each residual block, as one TensorFlow port has it")
     ndf: int = option(64, "channels of a D's first convolution", unit="channels")
     n_layers_d: int = option(3, "strided convolutions of a D, 0 to 6; 3 sees 70x70 pixels", unit="layers")
 
@@ -63,6 +82,11 @@ class Recipe(BaseRecipe):
         0.5, "weight, times lambda_a or lambda_b, of leaving A to a G that makes A, and B to one that makes B"
     )
     lambda_gp: float = option(10.0, "wgangp: weight of the gradient penalty in D")
+    optimizers: str = option(
+        "pair",
+        "pair: both Gs together, then both Ds; four: each net in turn, G to B, D of B, G to A, D of A (Torch code)",
+        choices=("pair", "four"),
+    )
 
     test_bn: str = option(
         "batch", "statistics of BatchNorm in use: each image's own or the running ones", choices=("batch", "running")
@@ -70,8 +94,7 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        multiple = nets.ResNet.multiple
-        least = {"crop_size": 2 * multiple, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0}
+        least = {"crop_size": 8, "levels": 0, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0}
         least |= {"n_layers_d": 0, "pool_size": 0, "init_gain": 0.0, "d_loss_scale": 0.0, "lambda_gp": 0.0}
         least |= {"lambda_gan": 0.0, "lambda_a": 0.0, "lambda_b": 0.0, "lambda_identity": 0.0}
         for name, bound in least.items():
@@ -79,12 +102,7 @@ class Recipe(BaseRecipe):
                 raise UserError(f"{flag(name)} must be at least {bound}, got {getattr(self, name)}")
         if self.load_size < self.crop_size:
             raise UserError(f"--load-size must be at least --crop-size {self.crop_size}, got {self.load_size}")
-        if self.crop_size % multiple:
-            below = self.crop_size // multiple * multiple
-            raise UserError(
-                f"--crop-size must be a multiple of {multiple} such as {below} or {below + multiple}, "
-                f"got {self.crop_size}"
-            )
+        _check_generator(self)
         if self.n_layers_d > 6:
             raise UserError(f"--n-layers-d must be at most 6, got {self.n_layers_d}")
         if self.n_layers_d and self.crop_size // 2**self.n_layers_d < 3:
@@ -103,6 +121,7 @@ _ABLATION = {"load_size": 143, "crop_size": 128, "lambda_identity": 0.0}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
+    "fast": {"batch": 8, "epochs": 50, "decay_epochs": 50, "amp": True},
     "cycle-only": {**_ABLATION, "lambda_gan": 0.0},
     "gan-only": {**_ABLATION, "lambda_a": 0.0, "lambda_b": 0.0},
     "forward": {**_ABLATION, "lambda_b": 0.0},
@@ -119,12 +138,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def resolve(recipe: Recipe, channels: tuple[int, int] = (3, 3), natural_direction: str = "AtoB") -> Recipe:
-    """The recipe with every field fixed that was left to the data.
+def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
+    """The recipe with every field fixed that was left to the data. A resolved recipe comes back as it is.
 
-    channels: of the data's A and B; natural_direction plays no part, both are learned. A resolved recipe comes back as
-    it is. Errors: UserError if a number of channels was asked for that the data does not have.
+    Both directions are learned: the natural one plays no part. Errors: UserError if a number of channels was asked for
+    that the data does not have, or an identity loss between pictures of unlike channels.
     """
+    channels = facts.channels
     for name, count in zip(("input_channels", "output_channels"), channels, strict=True):
         if getattr(recipe, name) not in (0, count):
             raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
@@ -132,8 +152,13 @@ def resolve(recipe: Recipe, channels: tuple[int, int] = (3, 3), natural_directio
         raise UserError(
             f"--lambda-identity needs as many channels in A as in B, got {channels[0]} and {channels[1]}: set it to 0"
         )
+    kind = _generator(recipe)
     return dataclasses.replace(
-        recipe, generator=_generator(recipe), input_channels=channels[0], output_channels=channels[1]
+        recipe,
+        generator=kind,
+        levels=_levels(recipe) if kind == "unet" else 0,
+        input_channels=channels[0],
+        output_channels=channels[1],
     )
 
 
@@ -155,8 +180,20 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
             shape = (channels, recipe.crop_size, recipe.crop_size)
             for part, tensor in pool.empty(recipe.pool_size, shape, device=device).items():
                 buffers[f"pool_{domain}_{part}"] = tensor
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
+    if recipe.optimizers == "four":
+        opts = {
+            f"{name}_{part}": adam(one, recipe, average=getattr(ema.get(name), part, None))
+            for name, net in nets.items()
+            for part, one in net.named_children()
+        }
+    else:
+        opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
     return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+
+
+def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
+    """Pictures of A and of B that have nothing to do with each other, for training ("train") or others ("held-out")."""
+    return data.unpaired_feed(recipe, split=split, device=device, rank=rank, world=world)
 
 
 def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
@@ -165,6 +202,8 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     Returns 0-d tensors for the logs. Their last letter is the domain of the pictures that they are about: loss/G_B is
     what D.B makes of fake_B, loss/cycle_A the distance of A from what went to B and came back, with its weight.
     """
+    if recipe.optimizers == "four":
+        return _step_in_turns(state, recipe, batch)
     G, D = state.G, state.D
     A, B = batch  # (n, c_a, h, w), (n, c_b, h, w) in [-1, 1], with nothing to do with each other
     keep = _identity_weights(recipe)
@@ -202,9 +241,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
         lambda: _judge(D.A, A, fake_A.detach(), "A", state, recipe),
         lambda: _judge(D.B, B, fake_B.detach(), "B", state, recipe),
     )
-    halved = recipe.gan_mode in ("lsgan", "vanilla")  # gan_loss has their 1/2 in it
-    weight = 2 * recipe.d_loss_scale if halved else 1.0
-    judging = {"mode": recipe.gan_mode, "side": "D", "n_real": A.shape[0], "weight": weight}
+    judging = {"mode": recipe.gan_mode, "side": "D", "n_real": A.shape[0], "weight": _d_weight(recipe)}
     loss_D, judged = loss_sum(*(gan_term(logits, **judging) for logits, _ in seen))
     for _, penalty in seen:
         if penalty is not None:
@@ -215,12 +252,72 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     logs = {"loss/G": loss_G, "loss/D": loss_D}
     logs |= dict(zip(terms, (fooled_A.loss, fooled_B.loss, *distances), strict=True))
     for domain, said, (_, penalty) in zip("AB", judged, seen, strict=True):
-        logs |= {f"loss/D_{domain}": said.loss, f"logit/real_{domain}": said.logit_real}
-        logs |= {f"logit/fake_{domain}": said.logit_fake}
-        if penalty is not None:
-            logs[f"loss/D_{domain}"] = said.loss + recipe.lambda_gp * penalty
-            logs[f"loss/gp_{domain}"] = penalty
+        logs |= _said(domain, said, penalty, recipe)
     return {name: value.detach() for name, value in logs.items()}
+
+
+def _step_in_turns(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
+    """The order of the authors' Torch code: G to B, then D of B, then G to A, then D of A, each by its own Adam.
+
+    Each G goes down the terms of the whole objective that it has a part in, seeing the other nets as they are by then;
+    so what the second turn paints is painted anew. A D is shown what its G painted before it moved. The same logs;
+    each cycle and each identity is that of the turn whose pictures begin there, and loss/G is their sum.
+    """
+    G, D = state.G, state.D
+    pictures, weights = batch._asdict(), {"A": recipe.lambda_a, "B": recipe.lambda_b}
+    keep = _identity_weights(recipe)
+    there = Mode(rng=state.rng)
+    back = Mode(rng=state.rng ^ _SECOND_PASS if recipe.dropout_p else None)
+    # The G whose turn it is not keeps its running statistics.
+    there_still, back_still = (dataclasses.replace(mode, statistics="batch") for mode in (there, back))
+    logs: dict[str, Tensor] = {}
+
+    for begin, end, one_way, other, judge in (("A", "B", G.AtoB, G.BtoA, D.B), ("B", "A", G.BtoA, G.AtoB, D.A)):
+        own, foreign = pictures[begin], pictures[end]
+
+        # A generator: fake logits up, what came back near where it began, its own domain left alone.
+        fake, same = _paint(one_way, own, foreign if keep[end] else None, there)
+        adversarial = gan_term(judge(fake), mode=recipe.gan_mode, side="G", weight=recipe.lambda_gan)
+        terms = {f"loss/G_{end}": adversarial}
+        if weights[begin]:
+            terms[f"loss/cycle_{begin}"] = l1_term(other(fake, back_still), own, weight=weights[begin])
+        if keep[end]:
+            terms[f"loss/identity_{end}"] = l1_term(same, foreign, weight=keep[end])
+        logged = len(terms)
+        if weights[end]:
+            with torch.no_grad():
+                arrived = other(foreign, there_still)
+            terms[f"loss/cycle_{end}"] = l1_term(one_way(arrived, back), foreign, weight=weights[end])
+        loss_G, (fooled, *distances) = loss_sum(*terms.values())
+        update(state, f"G_{begin}to{end}", loss_G)
+        logs |= dict(zip(list(terms)[:logged], (fooled.loss, *distances), strict=False))
+
+        # Its discriminator: real logits up, fake logits down.
+        logits, penalty = _judge(judge, foreign, fake.detach(), end, state, recipe)
+        judging = {"mode": recipe.gan_mode, "side": "D", "n_real": foreign.shape[0], "weight": _d_weight(recipe)}
+        loss_D, (judged,) = loss_sum(gan_term(logits, **judging))
+        update(state, f"D_{end}", loss_D if penalty is None else loss_D + recipe.lambda_gp * penalty)
+        logs |= _said(end, judged, penalty, recipe)
+
+    end_step_(state, recipe)
+    total_G = sum(value for name, value in logs.items() if name.startswith(("loss/G", "loss/cycle", "loss/identity")))
+    logs = {"loss/G": total_G, "loss/D": logs["loss/D_A"] + logs["loss/D_B"], **logs}
+    return {name: value.detach() for name, value in logs.items()}
+
+
+def _d_weight(recipe: Recipe) -> float:
+    """Factor of D's loss: lsgan and vanilla have the paper's 1/2 in them."""
+    return 2 * recipe.d_loss_scale if recipe.gan_mode in ("lsgan", "vanilla") else 1.0
+
+
+def _said(domain: str, judged: GanLoss, penalty: Tensor | None, recipe: Recipe) -> dict[str, Tensor]:
+    """What is logged of the D of a domain."""
+    logs = {f"loss/D_{domain}": judged.loss, f"logit/real_{domain}": judged.logit_real}
+    logs |= {f"logit/fake_{domain}": judged.logit_fake}
+    if penalty is not None:
+        logs[f"loss/D_{domain}"] = judged.loss + recipe.lambda_gp * penalty
+        logs[f"loss/gp_{domain}"] = penalty
+    return logs
 
 
 def _paint(G: nn.Module, image: Tensor, own: Tensor | None, mode: Mode) -> tuple[Tensor, Tensor | None]:
@@ -250,19 +347,69 @@ def _judge(
 
 
 @torch.no_grad()
-def sample(
+def translate(
     G: model.Generators, recipe: Recipe, A: Tensor, rng: Tensor | None = None, *, direction: str = "AtoB"
 ) -> Tensor:
     """What G makes of pictures, (n, c, h, w) in [-1, 1]; without dropout.
 
     A: (n, c, h, w) in [-1, 1] of the domain that `direction` ("AtoB" or "BtoA") begins at, h and w multiples of
-    `G.multiple`. rng plays no part. Nothing depends on the batch: batch statistics are each image's own.
+    `G.multiple`. rng plays no part. Nothing depends on the batch: batch statistics are each image's own. Errors:
+    UserError for another direction.
     """
     if direction not in ("AtoB", "BtoA"):
-        raise ValueError(f'direction must be "AtoB" or "BtoA", got {direction!r}')
+        raise UserError(f"--direction must be AtoB or BtoA, got {direction!r}")
     one_way = G.AtoB if direction == "AtoB" else G.BtoA
     groups = A.shape[0] if recipe.test_bn == "batch" else 1
     return one_way(A, Mode(statistics=recipe.test_bn, groups=groups)).clamp(-1.0, 1.0)
+
+
+def _there_and_back(G: model.Generators, recipe: Recipe, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(A as B, that as A again, B as A, that as B again)."""
+    fake_B, fake_A = translate(G, recipe, batch.A), translate(G, recipe, batch.B, direction="BtoA")
+    return fake_B, translate(G, recipe, fake_B, direction="BtoA"), fake_A, translate(G, recipe, fake_A)
+
+
+def sample(G: model.Generators, recipe: Recipe, batch: Batch, rng: Tensor | None = None) -> dict[str, Tensor]:
+    """Columns of a picture grid, each (n, c, h, w) in [-1, 1]: both domains, painted as the other one, and back."""
+    fake_B, cycled_A, fake_A, cycled_B = _there_and_back(G, recipe, batch)
+    return {
+        "A": batch.A,
+        "A to B": fake_B,
+        "back to A": cycled_A,
+        "B": batch.B,
+        "B to A": fake_A,
+        "back to B": cycled_B,
+    }
+
+
+@torch.no_grad()
+def measure(
+    nets: Mapping[str, nn.Module], recipe: Recipe, batch: Batch, rng: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Means over a held-out batch, 0-d, in grey levels of 255: how near what came back is to what it was.
+
+    cycle_l1 (both domains), cycle_l1_A, cycle_l1_B; change_A, change_B: how far a picture of A (B) is from what it
+    became, where both domains have as many channels. A pair of Gs that leaves everything as it is has 0 in all of them.
+    """
+    A, B = batch
+    fake_B, cycled_A, fake_A, cycled_B = _there_and_back(nets["G"], recipe, batch)
+    cycle_A, cycle_B = (metrics.l1(x, y).float() * 127.5 for x, y in ((cycled_A, A), (cycled_B, B)))
+    values = {"cycle_l1": (cycle_A + cycle_B) / 2, "cycle_l1_A": cycle_A, "cycle_l1_B": cycle_B}
+    if A.shape[1] == B.shape[1]:
+        values |= {f"change_{x}": metrics.l1(y, z) * 127.5 for x, y, z in (("A", A, fake_B), ("B", B, fake_A))}
+    return values
+
+
+def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
+    """A batch of the right shapes with anything in it, to walk a step without data."""
+    return Batch(
+        *(
+            torch.empty((recipe.batch, channels, recipe.crop_size, recipe.crop_size), device=device).contiguous(
+                memory_format=torch.channels_last
+            )
+            for channels in _channels(recipe)
+        )
+    )
 
 
 def generator(recipe: Recipe) -> model.Generators:
@@ -270,13 +417,19 @@ def generator(recipe: Recipe) -> model.Generators:
     c_a, c_b = _channels(recipe)
     common = {
         "ngf": recipe.ngf,
-        "blocks": _BLOCKS[_generator(recipe)],
         "norm": recipe.norm,
         "in_affine": recipe.in_affine,
         "dropout_p": recipe.dropout_p,
     }
-    BtoA = nets.ResNet(c_b, c_a, first_stream=_FIRST_STREAM_BTOA, **common)
-    return model.Generators(nets.ResNet(c_a, c_b, **common), BtoA)
+    kind = _generator(recipe)
+    if kind in _LEVELS:
+        common["levels"] = _levels(recipe)
+        make = nets.unet
+    else:
+        sum_act = "relu" if recipe.sum_relu else "none"
+        common |= {"blocks": _BLOCKS[kind], "padding": recipe.padding, "sum_act": sum_act}
+        make = nets.ResNet
+    return model.Generators(make(c_a, c_b, **common), make(c_b, c_a, first_stream=_FIRST_STREAM_BTOA, **common))
 
 
 def discriminator(recipe: Recipe) -> model.Discriminators:
@@ -289,6 +442,37 @@ def _generator(recipe: Recipe) -> str:
     if recipe.generator != "auto":
         return recipe.generator
     return "resnet_6" if recipe.crop_size <= 128 else "resnet_9"
+
+
+def _halvings(size: int) -> int:
+    """How often `size` can be halved without a remainder."""
+    return (size & -size).bit_length() - 1
+
+
+def _levels(recipe: Recipe) -> int:
+    """Of a U-Net."""
+    return _LEVELS[recipe.generator] or recipe.levels or min(_halvings(recipe.crop_size), _MOST_LEVELS)
+
+
+def _check_generator(recipe: Recipe) -> None:
+    kind, size = _generator(recipe), recipe.crop_size
+    if recipe.levels and kind != "unet":
+        raise UserError(f"--levels {recipe.levels} is for --generator unet, not {kind}")
+    if kind in _LEVELS:
+        if recipe.padding != "reflect" or recipe.sum_relu:
+            raise UserError(f"--padding and --sum-relu are for residual generators, not --generator {kind}")
+        if recipe.levels == 1:
+            raise UserError("--levels must be at least 2, or 0 for as many as --crop-size allows, got 1")
+        # Fewer than 4 halvings only when asked for: such a G sees too little of the picture at once.
+        multiple = 2 ** (_LEVELS[kind] or recipe.levels or 4)
+    else:
+        multiple = nets.ResNet.multiple
+    if size % multiple:
+        below = size // multiple * multiple or multiple
+        raise UserError(
+            f"--crop-size must be a multiple of {multiple} such as {below} or {(size // multiple + 1) * multiple}"
+            f"{f' for --generator {kind}' if kind in _LEVELS else ''}, got {size}"
+        )
 
 
 def _channels(recipe: Recipe) -> tuple[int, int]:
