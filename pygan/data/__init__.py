@@ -158,7 +158,13 @@ def _from_folder(recipe: Any, split: str, load_size: int, root: Path) -> PairSou
         _refuse(root, bad_halves([*train, *held_out], entries), advice)
     if layout.kind == "cmp":
         _refuse(root, bad_classes([*train, *held_out], entries), "unpack the archive again")
-    source_type = {"side by side": SideBySide, "two folders": TwoFolders, "cmp": CmpFacades, "plain": Transformed}
+    source_type = {
+        "side by side": SideBySide,
+        "two folders": TwoFolders,
+        "cityscapes": TwoFolders,
+        "cmp": CmpFacades,
+        "plain": Transformed,
+    }
     how: dict[str, Any] = {"transform": transform} if layout.kind == "plain" else {}
     return source_type[layout.kind](
         train if split == "train" else held_out,
@@ -234,6 +240,7 @@ def _describe(
     what = {
         "side by side": "side-by-side pairs (A left half, B right half)",
         "two folders": "pairs in two folders (A, B)",
+        "cityscapes": "Cityscapes (A photo, B labels)",
         "cmp": "CMP facades (A photo, B labels)",
         "plain": f"pictures ({recipe.input_transform} -> picture)",
     }[layout.kind]

@@ -22,11 +22,13 @@ SPLITS = ("train", "held-out")
 KNOWN = (
     "side-by-side pictures (DIR/train/* and DIR/val/*, or DIR/*: A is the left half, B the right), "
     "two folders matched by name (DIR/A and DIR/B, or DIR/trainA, DIR/trainB, DIR/testA, DIR/testB), "
-    "CMP facades (DIR/base/cmp_b0001.jpg and .png), or plain pictures with --input-transform"
+    "CMP facades (DIR/base/cmp_b0001.jpg and .png), Cityscapes (DIR/leftImg8bit and DIR/gtFine), the Keras sources' "
+    "HDF5 (DIR or DIR/*.h5 with train_data_full and train_data_sketch), or plain pictures with --input-transform"
 )
 _CMP = re.compile(r"cmp_([bx])(\d{4})$")
 _CMP_TRAIN_LAST = 299  # of base; 300..378 are the test set
-_HELD_OUT = ("val", "test")  # the first that is there
+HELD_OUT = ("val", "test")
+"""Folders of held-out pictures: the first that is there is used."""
 
 
 class UnpairedError(UserError):
@@ -53,7 +55,7 @@ class Layout:
     """What a folder holds."""
 
     root: Path
-    kind: str  # "side by side", "two folders", "cmp" or "plain"
+    kind: str  # "side by side", "two folders", "cmp", "cityscapes" or "plain"
     train: tuple[Item, ...]
     held_out: tuple[Item, ...] | None  # None: the set has no folder for it, see `hold_out`
     held_out_name: str = ""  # that folder
@@ -73,16 +75,18 @@ def find_layout(root: Path, *, plain: bool, skip_unpaired: bool = False) -> Layo
     out names that only one of two folders has, instead of refusing.
     """
     if not root.exists():
-        raise UserError(f"no folder {root}: give --data a folder, or leave it out for the built-in facades")
+        raise UserError(f"no folder {root}: give --data a folder, or leave it out for the built-in set")
     if not root.is_dir():
         raise UserError(f"{root} is a file: --data wants the folder of the training pictures")
     if not list_images(root):
         raise UserError(f"no pictures in {root}; understood are {KNOWN}")
     if plain:
-        return _single(root, "plain")
-    found = [layout for layout in (_cmp(root), _two_folders(root, skip_unpaired)) if layout]
+        return single(root, "plain")
+    found = [
+        layout for layout in (_cmp(root), cityscapes(root, skip_unpaired), _two_folders(root, skip_unpaired)) if layout
+    ]
     if not found or (root / "train").is_dir():
-        found.append(_single(root, "side by side"))
+        found.append(single(root, "side by side"))
     if len(found) > 1:
         kinds = " and ".join(layout.kind for layout in found)
         raise UserError(f"{root} looks like {kinds} at once: give --data the one folder that is meant")
@@ -102,7 +106,8 @@ def hold_out(names: Sequence[str], part: float) -> tuple[list[int], list[int]]:
     return sorted(order[:-count]), sorted(order[-count:])
 
 
-def _items(folder: Path, prefix: str = "", paths: Sequence[Path] | None = None) -> tuple[Item, ...]:
+def items_in(folder: Path, prefix: str = "", paths: Sequence[Path] | None = None) -> tuple[Item, ...]:
+    """An item for each picture below `folder` (or each of `paths`, which lie in it), named by its place in it."""
     paths = list_images(folder) if paths is None else paths
     items: dict[str, Item] = {}
     for path in paths:
@@ -113,21 +118,21 @@ def _items(folder: Path, prefix: str = "", paths: Sequence[Path] | None = None) 
     return tuple(items.values())
 
 
-def _single(root: Path, kind: str) -> Layout:
-    """train/, val/, test/ folders of pictures, or the pictures themselves."""
+def single(root: Path, kind: str) -> Layout:
+    """One file per item: in train/, val/ and test/, or all that lie in `root`. UserError for an empty train/."""
     notes = []
     natural, label_side = _marked(root)
     if not (root / "train").is_dir():
-        return Layout(root, kind, _items(root), None, "", natural, label_side)
-    train = _items(root / "train", "train/")
+        return Layout(root, kind, items_in(root), None, "", natural, label_side)
+    train = items_in(root / "train", "train/")
     if not train:
         raise UserError(f"no pictures in {root / 'train'}; understood are {KNOWN}")
-    filled = [name for name in _HELD_OUT if (root / name).is_dir() and list_images(root / name)]
+    filled = [name for name in HELD_OUT if (root / name).is_dir() and list_images(root / name)]
     used = {"train", *filled[:1]}
     rest = [path.relative_to(root).parts for path in list_images(root)]
     for place, count in sorted(Counter(p[0] if len(p) > 1 else "." for p in rest if p[0] not in used).items()):
         notes.append(f"{count} in {place}/ not used")
-    held_out = _items(root / filled[0], f"{filled[0]}/") if filled else None
+    held_out = items_in(root / filled[0], f"{filled[0]}/") if filled else None
     return Layout(root, kind, train, held_out, filled[0] if filled else "", natural, label_side, tuple(notes))
 
 
@@ -167,11 +172,11 @@ def _two_folders(root: Path, skip_unpaired: bool) -> Layout | None:
 
     if any(has_joined):
         train = match(root / "trainA", root / "trainB", "train/")
-        held = next((name for name in _HELD_OUT if (root / f"{name}A").is_dir()), "")
+        held = next((name for name in HELD_OUT if (root / f"{name}A").is_dir()), "")
         held_out = match(root / f"{held}A", root / f"{held}B", f"{held}/") if held else None
     elif (root / "A" / "train").is_dir():
         train = match(root / "A" / "train", root / "B" / "train", "train/")
-        held = next((name for name in _HELD_OUT if (root / "A" / name).is_dir()), "")
+        held = next((name for name in HELD_OUT if (root / "A" / name).is_dir()), "")
         held_out = match(root / "A" / held, root / "B" / held, f"{held}/") if held else None
     else:
         train, held, held_out = match(root / "A", root / "B", ""), "", None
@@ -229,3 +234,41 @@ def _cmp(root: Path) -> Layout | None:
     if not train or not held_out:
         return Layout(root, "cmp", tuple(train or held_out), None, "", "BtoA", "B")
     return Layout(root, "cmp", tuple(train), tuple(held_out), f"base {_CMP_TRAIN_LAST + 1}..378", "BtoA", "B")
+
+
+def cityscapes(root: Path, skip_unpaired: bool = False) -> Layout | None:
+    """Cityscapes as distributed, None for another set: A is the photo, B its picture of labels in colours.
+
+    leftImg8bit/<split>/<city>/<name>_leftImg8bit.png beside gtFine/<split>/<city>/<name>_gtFine_color.png. The labels
+    of its test split are not public, so val is held out. UserError when half of it is missing.
+    """
+    photo_folder, label_folder = root / "leftImg8bit", root / "gtFine"
+    if not photo_folder.is_dir() and not label_folder.is_dir():
+        return None
+    for folder in (photo_folder, label_folder):
+        if not folder.is_dir():
+            raise UserError(f"{root} looks like Cityscapes, but has no folder {folder.name}: unpack both archives")
+    found: dict[str, tuple[Item, ...]] = {}
+    alone: list[str] = []
+    for split in ("train", "val"):
+        sides = []
+        for folder, ending in ((photo_folder, "_leftImg8bit"), (label_folder, "_gtFine_color")):
+            paths = [path for path in list_images(folder / split) if path.stem.endswith(ending)]
+            sides.append({p.relative_to(folder).with_suffix("").as_posix().removesuffix(ending): p for p in paths})
+        alone += [str(sides[k][name].relative_to(root)) for k in (0, 1) for name in sides[k].keys() - sides[1 - k]]
+        found[split] = tuple(
+            Item(name, (sides[0][name], sides[1][name])) for name in sorted(sides[0].keys() & sides[1])
+        )
+    if alone and not skip_unpaired:
+        raise UnpairedError(root, sorted(alone))
+    if not found["train"]:
+        raise UserError(
+            f"{root} looks like Cityscapes, but no leftImg8bit/train/*/*_leftImg8bit.png has a "
+            f"gtFine/train/*/*_gtFine_color.png: unpack both archives"
+        )
+    notes = [f"{len(alone)} without a partner left out"] if alone else []
+    if unused := sum(path.stem.endswith("_leftImg8bit") for path in list_images(photo_folder / "test")):
+        notes.append(f"{unused} in test not used: no public labels")
+    held_out = found["val"] or None
+    name = "val" if held_out else ""
+    return Layout(root, "cityscapes", found["train"], held_out, name, "BtoA", "B", tuple(notes))
