@@ -41,7 +41,7 @@ def counts(net):
 
 def pictures(recipe, seed=0, dtype=torch.float32, device="cpu"):
     draws = torch.Generator().manual_seed(seed)
-    shape = (recipe.batch, recipe.image_channels, recipe.crop_size, recipe.crop_size)
+    shape = (recipe.batch, recipe.channels, recipe.crop_size, recipe.crop_size)
     image = torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1
     return Pictures(image.to(device).contiguous(memory_format=torch.channels_last))
 
@@ -60,7 +60,7 @@ def doubled(recipe):
     ("fields", "of_g", "of_d"),
     [
         ({}, (3_576_704, 1_920), (2_765_568, 1_792)),
-        ({"image_channels": 1}, (3_574_656, 1_920), (2_763_520, 1_792)),
+        ({"channels": 1}, (3_574_656, 1_920), (2_763_520, 1_792)),
         # of the authors' faces, whose first norm has a scale for each of 16,384 values
         (FACES, (18_885_760, 2 * (16_384 + 512 + 256 + 128)), (17_232_768, 2 * (256 + 512 + 1024))),
         ({"crop_size": 32}, (100 * 256 * 16 + 256 * 128 * 16 + 128 * 64 * 16 + 64 * 3 * 16 + 2 * 448, 896), None),
@@ -166,11 +166,11 @@ def beside(plain, net):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"arch": "do", "z": "uniform", "weight_decay": 1e-2}, {"image_channels": 1}],
+    [{}, {"arch": "do", "z": "uniform", "weight_decay": 1e-2}, {"channels": 1}],
     ids=["conv", "do", "one channel"],
 )
 def test_three_steps_equal_the_equations_in_stock_pytorch(fields):
-    channels = fields.get("image_channels", 3)
+    channels = fields.get("channels", 3)
     recipe = dcgan.resolve(Recipe(**{**TINY, "lr": 1e-3, **fields}), Facts(channels=(channels,)))
     state = doubled(recipe)
     G, D = plain_nets(recipe.arch == "do", recipe.z_dim, channels)
@@ -320,7 +320,7 @@ def test_measures_of_a_batch():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_recipes(preset):
     recipe = dcgan.resolve(Recipe(**PRESETS[preset]), Facts(channels=(1,)))
-    assert recipe.image_channels == 1
+    assert recipe.channels == 1
     assert dcgan.resolve(recipe, Facts(channels=(1,))) == recipe
     assert dcgan.example(recipe).image.shape == (recipe.batch, 1, recipe.crop_size, recipe.crop_size)
 
@@ -355,8 +355,8 @@ def test_mistakes_in_a_recipe_are_one_clear_line(fields, message):
 
 
 def test_channels_that_the_data_does_not_have():
-    with pytest.raises(UserError, match="--image-channels is 4, but the data has 1"):
-        dcgan.resolve(Recipe(image_channels=4), Facts(channels=(1,)))
+    with pytest.raises(UserError, match="--channels is 4, but the data has 1"):
+        dcgan.resolve(Recipe(channels=4), Facts(channels=(1,)))
 
 
 def test_build_depends_on_the_seed_alone():

@@ -58,7 +58,7 @@ class Recipe(BaseRecipe):
         "conv: 4x4 kernels, convolutions alone; do: 5x5 kernels, linear first and last layers (the authors' faces)",
         choices=("conv", "do"),
     )
-    image_channels: int = option(0, "channels of a picture; 0: as in the data", unit="channels")
+    channels: int = option(0, "channels of a picture, 1 or 3; 0: as in the data", unit="channels")
     z_dim: int = option(100, "length of the noise", unit="values")
     z: str = option("normal", "noise: N(0, 1), or uniform in [-1, 1)", choices=("normal", "uniform"))
     ngf: int = option(0, "channels of G's last map; 0: 64, with --arch do 128", unit="channels")
@@ -73,7 +73,7 @@ class Recipe(BaseRecipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"crop_size": 16, "image_channels": 0, "z_dim": 1, "ngf": 0, "ndf": 0, "init_gain": 0.0}
+        least = {"crop_size": 16, "channels": 0, "z_dim": 1, "ngf": 0, "ndf": 0, "init_gain": 0.0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise UserError(f"{flag(name)} must be at least {bound}, got {getattr(self, name)}")
@@ -108,10 +108,10 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
     channels = facts.channels[0]
-    if recipe.image_channels not in (0, channels):
-        raise UserError(f"--image-channels is {recipe.image_channels}, but the data has {channels}; leave the flag out")
+    if recipe.channels not in (0, channels):
+        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
     width = _WIDTHS[recipe.arch]
-    return dataclasses.replace(recipe, image_channels=channels, ngf=recipe.ngf or width, ndf=recipe.ndf or width)
+    return dataclasses.replace(recipe, channels=channels, ngf=recipe.ngf or width, ndf=recipe.ndf or width)
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
@@ -141,7 +141,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Pictures:
     """A batch of the right shape with nothing in it."""
-    shape = (recipe.batch, recipe.image_channels or 3, recipe.crop_size, recipe.crop_size)
+    shape = (recipe.batch, recipe.channels or 3, recipe.crop_size, recipe.crop_size)
     return Pictures(torch.empty(shape, device=device, memory_format=torch.channels_last))
 
 
@@ -251,13 +251,13 @@ def _blocks(images: Tensor) -> Tensor:
 def generator(recipe: Recipe) -> model.G:
     """G of a recipe, with PyTorch's weights or none (under a meta device)."""
     ngf = recipe.ngf or _WIDTHS[recipe.arch]
-    return model.G(recipe.image_channels or 3, z_dim=recipe.z_dim, ngf=ngf, **_shape(recipe))
+    return model.G(recipe.channels or 3, z_dim=recipe.z_dim, ngf=ngf, **_shape(recipe))
 
 
 def discriminator(recipe: Recipe) -> model.D:
     """D of a recipe, with PyTorch's weights or none (under a meta device)."""
     ndf = recipe.ndf or _WIDTHS[recipe.arch]
-    return model.D(recipe.image_channels or 3, ndf=ndf, **_shape(recipe))
+    return model.D(recipe.channels or 3, ndf=ndf, **_shape(recipe))
 
 
 def _shape(recipe: Recipe) -> dict[str, Any]:
