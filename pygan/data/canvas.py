@@ -120,6 +120,21 @@ class Canvas:
         return self._lay(window, ellipse(X - np.float32(x), Y - np.float32(y), rx, ry), colour, opacity, soft, light,
                          inside)  # fmt: skip
 
+    def ellipses(
+        self, rows: Rows, colour: Colour | None = None, *, opacity: float = 1.0, soft: float = 0.0,
+        light: float | None = None, inside: Inside | None = None,
+    ) -> Inside:  # fmt: skip
+        """Ellipses, all in one layer: rows of (x, y, rx, ry); else as `ellipse`."""
+        x0, y0 = min(r[0] - r[2] for r in rows) - soft, min(r[1] - r[3] for r in rows) - soft
+        x1, y1 = max(r[0] + r[2] for r in rows) + soft, max(r[1] + r[3] for r in rows) + soft
+        window = self.window(x0, y0, x1, y1)
+        X, Y = self.grid(window)
+        distance = None
+        for x, y, rx, ry in rows:
+            one = ellipse(X - np.float32(x), Y - np.float32(y), rx, ry)
+            distance = one if distance is None else np.minimum(distance, one)
+        return self._lay(window, distance, colour, opacity, soft, light, inside)
+
     def box(
         self, x0: float, y0: float, x1: float, y1: float, colour: Colour | None = None, *, opacity: float = 1.0,
         round_: float = 0.0, soft: float = 0.0, light: float | None = None, inside: Inside | None = None,
@@ -206,14 +221,14 @@ def _of(inside: Inside, window: tuple[slice, slice]) -> np.ndarray:
 
 
 def ellipse(x: np.ndarray, y: np.ndarray, rx: float, ry: float) -> np.ndarray:
-    """About the origin; exact for a circle, else to first order near the edge: k (k - 1) / |grad k^2 / 2|."""
+    """About the origin; exact for a circle, else to first order near the edge: k (k - 1) / |grad k^2| * 2."""
     if rx == ry:
         return np.sqrt(x * x + y * y) - np.float32(rx)
     a, b = x * np.float32(1 / rx), y * np.float32(1 / ry)
-    k = np.sqrt(a * a + b * b)
-    a, b = a * np.float32(1 / rx), b * np.float32(1 / ry)
-    slope = np.sqrt(a * a + b * b)
-    return k * (k - 1) / np.maximum(slope, np.float32(1e-6)) - np.float32(min(rx, ry)) * (slope < np.float32(1e-6))
+    a, b = a * a, b * b
+    k = np.sqrt(a + b) + np.float32(1e-6)  # not 0 in the middle
+    slope = np.sqrt(a * np.float32(1 / (rx * rx)) + b * np.float32(1 / (ry * ry))) + np.float32(1e-6 / min(rx, ry))
+    return k * (k - 1) / slope
 
 
 def box(x: np.ndarray, y: np.ndarray, half_x: float, half_y: float, round_: float = 0.0) -> np.ndarray:

@@ -31,12 +31,13 @@ _FLOWERS = ((240, 220, 70), (236, 90, 80), (246, 244, 236), (206, 110, 190))
 _WALLS = ((232, 222, 200), (206, 92, 70), (226, 190, 120), (176, 128, 92), (240, 236, 230), (150, 170, 190))
 _ROOFS = ((176, 84, 62), (120, 74, 60), (104, 100, 108), (150, 96, 70))
 _BARK = ((96, 74, 56), (84, 66, 54), (110, 88, 68))
+_PUFFS = ((-0.9, 0.16, 0.30), (-0.35, 0.0, 0.46), (0.25, -0.08, 0.52), (0.8, 0.12, 0.36), (1.2, 0.2, 0.2))  # a cloud
 _SNOW, _SNOW_SHADE = (240, 243, 248), (188, 200, 222)
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree in units of the picture's height: where its trunk meets the ground, how high, how wide, and of what kind."""
+    """A tree in units of the picture's height: where its trunk meets the ground, its height, its width and its kind."""
 
     kind: str  # "broad", "slim" or "conifer"
     x: float
@@ -198,7 +199,7 @@ class _Painter:
         self.canvas.pixels *= gain
         return self.canvas.finish(grain(self.surface, height, width, 5.0))
 
-    # -- sky and land ---------------------------------------------------------------------------------------------------
+    # -- sky and land --------------------------------------------------------------------------------------------------
 
     def _sky(self) -> None:
         scene, canvas = self.scene, self.canvas
@@ -211,8 +212,7 @@ class _Painter:
         else:
             self.surface.raw(20)
         for x, y, size in scene.clouds:
-            puffs = [(x + size * a, y + size * b, size * r) for a, b, r in
-                     ((-0.9, 0.16, 0.30), (-0.35, 0.0, 0.46), (0.25, -0.08, 0.52), (0.8, 0.12, 0.36), (1.2, 0.2, 0.2))]  # fmt: skip
+            puffs = [(x + size * a, y + size * b, size * r) for a, b, r in _PUFFS]
             white = (214, 219, 228) if self.winter else (250, 250, 250)
             grey = (196, 203, 215) if self.winter else (222, 229, 238)
             soft = 0.05 if self.winter else 0.02
@@ -357,8 +357,8 @@ class _Painter:
         canvas.polygons([((x, y), (x, eaves), (x + w / 2, ridge), (x + w, eaves), (x + w, y))], lit(wall, lights[0]))
         roof = blend(_SNOW, _SNOW_SHADE, 0.15 if self.scene.sun > 0 else 0.45) if self.winter else house.roof_colour
         over = 0.1 * w
-        canvas.box(right - 0.32 * house.length, ridge - 0.30 * w, right - 0.32 * house.length + 0.14 * w, ridge + 0.1 * w,
-                   lit(house.roof_colour, 0.8))  # fmt: skip
+        flue = right - 0.32 * house.length
+        canvas.box(flue, ridge - 0.30 * w, flue + 0.14 * w, ridge + 0.1 * w, lit(house.roof_colour, 0.8))
         canvas.polygons(
             [((x + w / 2, ridge - 0.02 * w), (right - w / 2 + over, ridge - 0.02 * w), (right + over, eaves + 0.06 * w),
               (x + w, eaves + 0.06 * w))], roof,
@@ -472,8 +472,10 @@ class _Painter:
         balls.append((middle[2], middle[3] + 0.4 * size, 1.1 * size))
         crown = canvas.discs(balls, lit(green, 0.70))
         shift = 0.30 * size * self.scene.sun
+        sunny = lit(blend(green, (200, 210, 90), 0.18), 1.18)
         canvas.discs(
             [(x + shift, y - 0.28 * size, 0.80 * r) for x, y, r in balls], green, soft=0.2 * size, inside=crown
         )
-        canvas.discs([(x + 1.7 * shift, y - 0.5 * size, 0.40 * r) for x, y, r in balls], lit(blend(green, (200, 210, 90),
-                     0.18), 1.18), soft=0.25 * size, inside=crown)  # fmt: skip
+        canvas.discs(
+            [(x + 1.7 * shift, y - 0.5 * size, 0.40 * r) for x, y, r in balls], sunny, soft=0.25 * size, inside=crown
+        )
