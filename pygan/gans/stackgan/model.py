@@ -6,6 +6,7 @@ Two families, `arch`: "pytorch", the authors' PyTorch code, and "tf", the Tensor
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -61,7 +62,7 @@ class StageI(nn.Module):
             act="none" if self.tf else "relu",
             bias=self.tf,
         )
-        self.ups = nn.ModuleList(up_bn(c, c_next) for c, c_next in zip(widths, widths[1:], strict=False))
+        self.ups = nn.ModuleList(up_bn(c, c_next) for c, c_next in itertools.pairwise(widths))
         if self.tf:
             self.ups = self.ups[:-1]
             self.ups[0] = up_bn(widths[0], widths[1], act="none")
@@ -120,7 +121,7 @@ class StageII(nn.Module):
             self.ca = ConditioningAugmentation(text_dim, c_dim, act=ca_act, log_sigma=arch == "tf", sample=sample)
         self.join = conv_bn(quarter + (c_dim if text_twice else 0), quarter, kernel=3, act="relu")
         self.residuals = nn.ModuleList(Residual(quarter) for _ in range(r))
-        self.ups = nn.ModuleList(up_bn(c, c_next) for c, c_next in zip(widths, widths[1:], strict=False))
+        self.ups = nn.ModuleList(up_bn(c, c_next) for c, c_next in itertools.pairwise(widths))
         self.head = Conv(widths[-1], 3, kernel=3, padding=1, bias=False)
 
     def forward(
@@ -180,7 +181,7 @@ class TextD(nn.Module):
         reducers = downs - 1 - widths.index(features)  # halvings of the width that are left at 4x4
         act = "leaky_relu"
         trunk = [conv_bn(3, df, kernel=4, stride=2, act=act, norm="none")]
-        for i, (c, c_next) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for i, (c, c_next) in enumerate(itertools.pairwise(widths), start=1):
             linear = tf and stage == 1 and i == downs - 2  # the last but one, as that code has it
             trunk.append(conv_bn(c, c_next, kernel=4, stride=2, act="none" if linear else act))
         c = widths[-1]

@@ -117,7 +117,7 @@ class Recipe(BaseRecipe):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "oxford": {"captions_per_image": "mean4"},
+    "oxford": {},  # the flowers are trained as the birds are
     "coco": {
         "gf": 192, "df": 96, "r": 2, "batch": 128, "batch_2": 40, "epochs": 120, "epochs_2": 100, "halve_every": 20,
     },
@@ -324,7 +324,7 @@ def _paint(
     again: bool = False,
     rows: int = 0,
 ) -> model.Painted:
-    """G's pictures of texts (n, d). again: the step's second draw; rows: so many rows of noise (1 for all the same)."""
+    """G's pictures of texts (n, d). again: the step's second draw; rows: of noise, 1 for all the same, 0 for n."""
     n, shift = rows or text.shape[0], _AGAIN if again else 0
     z = philox.normal(rng, _Z + shift, (n, recipe.z_dim), dtype=text.dtype)
     normal = _truncated_normal if recipe.arch == "tf" else philox.normal
@@ -334,7 +334,7 @@ def _paint(
 
 
 def _truncated_normal(rng: Tensor, stream: int, shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
-    """Like `philox.normal`, but no further than two standard deviations: sqrt(2) erfinv(u), u even in +-erf(sqrt(2))."""
+    """Like `philox.normal`, but up to two standard deviations: sqrt(2) erfinv(u), u even in +-erf(sqrt(2))."""
     most = math.erf(math.sqrt(2.0))
     u = philox.uniform(rng, stream, shape, low=-most, high=most, dtype=torch.float64)
     return (math.sqrt(2.0) * torch.erfinv(u)).to(dtype)
@@ -358,7 +358,7 @@ def generate(
 def sample(
     G: model.StackG, recipe: Recipe, batch: Captioned | CaptionedWrong, rng: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Columns of a picture grid, each (n, 3, s, s) in [-1, 1]: the caption's own picture, and what each stage paints."""
+    """Columns of a picture grid, (n, 3, s, s) in [-1, 1]: the caption's own picture, and what each stage paints."""
     painted = _use(G, recipe, batch.text, rng)
     columns = {"picture": batch.image}
     columns["stage I"] = F.interpolate(painted.sketch, size=batch.image.shape[2:], mode="nearest")
