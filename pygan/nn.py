@@ -227,6 +227,29 @@ class Conv(_Convolution, nn.Conv2d):
         """(n, c_in, h, w) -> (n, c_out, h', w'), channels_last. padded: x has its reflected border already."""
         return super().forward(F.pad(x, (0, 1, 0, 1)) if self.right_bottom else x, with_bias=with_bias, padded=padded)
 
+    def adjoint(self, y: Tensor, size: Sequence[int]) -> Tensor:
+        """The layer without its bias, transposed: what a gradient of its output is when it has come to its input.
+
+        y: (n, c_out, h', w'); size: (h, w) of the input. Returns (n, c_in, h, w), channels_last. Differentiable in y
+        and in the weight, so that a penalty on a gradient needs no second derivative. Zero padding alone.
+        """
+        if self.right_bottom or self.geometry.pad_mode != "zeros":
+            raise ValueError("adjoint is for convolutions with symmetric padding by zeros")
+        weight, _ = _weights(self)
+        back = Geometry(self.geometry.stride, self.geometry.padding, transposed=True)
+        # Rows and columns at the end that the stride passed over.
+        missing = [s - back.out_size(t, k) for s, t, k in zip(size, y.shape[2:], weight.shape[2:], strict=True)]
+        if missing[0] != missing[1]:
+            raise ValueError(f"size must leave as many rows as columns to the stride, got {list(size)}")
+        back = back._replace(output_padding=missing[0])
+        y = y.to(weight.dtype)
+        way = conv_path(
+            y.shape, weight.shape, back, dtype=weight.dtype, device_type=weight.device.type, own=self.own_kernels
+        )
+        if way.name == "thin":
+            return ops.thin_conv(y, weight, None, stride=back.stride, padding=back.padding, transposed=True)
+        return _channels_last(ops.convolution(_laid_as(weight, y), weight, None, back))
+
 
 class _Transposed(_Convolution, nn.ConvTranspose2d):
     def __init__(self, c_in: int, c_out: int, kernel: int, geometry: Geometry, bias: bool) -> None:
