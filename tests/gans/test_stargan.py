@@ -44,7 +44,7 @@ def pictures(recipe, seed=0, dtype=torch.float32, device="cpu"):
         if not names:
             continue
         k = len(names.split(","))
-        image = torch.rand((n, recipe.input_channels, size, size), generator=draws, dtype=dtype) * 2 - 1
+        image = torch.rand((n, recipe.channels, size, size), generator=draws, dtype=dtype) * 2 - 1
         if mode == "single":
             label = F.one_hot(torch.randint(k, (n,), generator=draws), k).float()
         else:
@@ -370,7 +370,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_three_steps_equal_the_equations_in_stock_pytorch(case):
     recipe = CASES[case]()
-    state, n, c = doubled(recipe), recipe.batch, recipe.input_channels
+    state, n, c = doubled(recipe), recipe.batch, recipe.channels
     k = len(recipe.labels.split(","))
     k_2 = 2 if case == "joint" else 0
     G = plain_g(c, k + k_2 + (2 if k_2 else 0), recipe.ngf, recipe.blocks).double()
@@ -645,7 +645,7 @@ def test_errors_of_a_class_head():
 def test_presets_are_recipes(preset):
     recipe = stargan.resolve(Recipe(**PRESETS[preset]))
     assert recipe.labels == recipe_module.CELEBA
-    assert "auto" not in (recipe.cls_mode, recipe.input_channels)
+    assert "auto" not in (recipe.cls_mode, recipe.channels)
     assert stargan.resolve(recipe) == recipe
     again = recipes.from_dict(Recipe, recipes.to_dict(recipe), "here")
     stargan.build(again, "meta")
@@ -668,7 +668,7 @@ def test_the_paper_is_the_paper():
 def test_labels_come_from_the_data():
     facts = Facts((1,), labels=("red", "blue"), single=True)
     recipe = stargan.resolve(Recipe(), facts)
-    assert (recipe.labels, recipe.cls_mode, recipe.input_channels) == ("red,blue", "single", 1)
+    assert (recipe.labels, recipe.cls_mode, recipe.channels) == ("red,blue", "single", 1)
     assert stargan.resolve(recipe, facts) == recipe
     assert stargan.resolve(Recipe(cls_mode="multi"), facts).cls_mode == "multi"
     both = Facts((3,), labels=("a",), labels_2=("b", "c"), single_2=True)
@@ -690,7 +690,7 @@ def test_labels_come_from_the_data():
         ({"labels": "a,,b"}, None, "--labels 'a,,b' must be different names"),
         ({"labels": "a,b"}, Facts((3,), labels=("a", "c")), "--labels is a,b, but the data has a,c"),
         ({}, Facts((3,), labels=("a", "b,c")), "the data's labels must be different names without commas"),
-        ({"input_channels": 3}, Facts((1,), labels=("a",)), "--input-channels is 3, but the data has 1"),
+        ({"channels": 3}, Facts((1,), labels=("a",)), "--channels is 3, but the data has 1"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(fields, facts, says):

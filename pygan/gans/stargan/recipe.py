@@ -35,16 +35,18 @@ class Recipe(BaseRecipe):
     """StarGAN. The defaults are those of the paper (Choi et al. 2018, 5.3) where its code does not differ."""
 
     data_2: str = option("", "second folder, whose labels are others, to train on both; empty: none", session=True)
-    attrs: str = option(CELEBA, "CelebA: attributes that are labels, a list")
+    attrs: str = option("", "of a set of attributes, those that are labels, a list; empty: the paper's five")
     load_size: int = option(128, "height and width that images are resized to", unit="pixels")
     crop_size: int = option(128, "height and width of the random crop that is trained on", unit="pixels")
-    pre_crop: str = option("", "cut this from the middle of each image before resizing: 178; empty: nothing is cut")
+    pre_crop: str = option(
+        "none", "cut before resizing: square, S (pixels in the middle) or WxH+X+Y; none: nothing is cut"
+    )
     flip: bool = option(True, "mirror half of the images")
     resample: str = option(
         "auto", "filter for resizing; auto: bicubic", choices=("auto", "bicubic", "bilinear", "area", "nearest")
     )
 
-    input_channels: int = option(0, "channels of the images; 0: as in the data", unit="channels")
+    channels: int = option(0, "channels of the images; 0: as in the data", unit="channels")
     labels: str = option("", "names of the labels, a list; empty: as in the data")
     labels_2: str = option("", "names of the labels of --data-2; empty: as in the data")
     cls_mode: str = option(
@@ -76,7 +78,7 @@ class Recipe(BaseRecipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         least = {"ngf": 1, "blocks": 0, "ndf": 1, "n_layers_d": 1, "n_critic": 1, "lr_bug_every": 1, "init_gain": 0.0}
-        least |= {"input_channels": 0, "lambda_cls": 0.0, "lambda_rec": 0.0, "lambda_gp": 0.0, "decay_part": 0.0}
+        least |= {"channels": 0, "lambda_cls": 0.0, "lambda_rec": 0.0, "lambda_gp": 0.0, "decay_part": 0.0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise UserError(f"{flag(name)} must be at least {bound}, got {getattr(self, name)}")
@@ -95,6 +97,11 @@ class Recipe(BaseRecipe):
             )
         for name in ("labels", "labels_2"):
             _check_names(f"{flag(name)} {getattr(self, name)!r}", _names(getattr(self, name)))
+
+    @property
+    def input_channels(self) -> int:
+        """Of the pictures that a trained network takes."""
+        return self.channels
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -135,12 +142,12 @@ def resolve(recipe: Recipe, facts: Facts | None = None) -> Recipe:
     """
     facts = facts or Facts()
     channels = facts.channels[0]
-    if recipe.input_channels not in (0, channels):
-        raise UserError(f"--input-channels is {recipe.input_channels}, but the data has {channels}; leave the flag out")
-    found = {"input_channels": channels}
+    if recipe.channels not in (0, channels):
+        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
+    found = {"channels": channels}
     if recipe.data_2 or recipe.labels_2:
         found |= _resolved(recipe, "_2", facts.labels_2, RAFD, facts.single_2)
-    found |= _resolved(recipe, "", facts.labels, recipe.attrs, facts.single)
+    found |= _resolved(recipe, "", facts.labels, recipe.attrs or CELEBA, facts.single)
     return dataclasses.replace(recipe, **found)
 
 
@@ -212,7 +219,7 @@ def example(recipe: Recipe, device: torch.device | str = "meta") -> Labelled | J
     n, size = images_per_step(recipe), recipe.crop_size
     tensors = []
     for one in _sets(recipe):
-        image = torch.empty((n, recipe.input_channels or 3, size, size), device=device)
+        image = torch.empty((n, recipe.channels or 3, size, size), device=device)
         tensors += [
             image.contiguous(memory_format=torch.channels_last),
             torch.empty((n, len(one.names)), device=device),
@@ -434,13 +441,13 @@ def generator(recipe: Recipe) -> Generator:
     """G of a recipe, with PyTorch's weights or none (under a meta device)."""
     sets = _sets(recipe)
     labels = sets[-1].last + (2 if len(sets) > 1 else 0)
-    return Generator(recipe.input_channels or 3, labels, ngf=recipe.ngf, blocks=recipe.blocks)
+    return Generator(recipe.channels or 3, labels, ngf=recipe.ngf, blocks=recipe.blocks)
 
 
 def discriminator(recipe: Recipe) -> Discriminator:
     """D of a recipe, with PyTorch's weights or none (under a meta device)."""
     return Discriminator(
-        recipe.input_channels or 3,
+        recipe.channels or 3,
         _sets(recipe)[-1].last,
         size=recipe.crop_size,
         ndf=recipe.ndf,
