@@ -155,7 +155,7 @@ def ours(case, way, device, *, check):
         fields |= {"lr": CHECK_LR[case.gan], **({"dropout_p": 0.0} if case.gan == "pix2pix" else {"pool_size": 0})}
     if way.kernels != "auto":
         fields["kernels"] = way.kernels
-    recipe = gan.resolve(gan.Recipe(**fields), (3, 3), "AtoB")
+    recipe = gan.resolve(gan.Recipe(**fields))
     state = gan.build(recipe, device)
     for name, values in _first_weights(case).items():
         mine = list(state.nets[name].parameters())

@@ -32,7 +32,7 @@ import pygan
 from benchmarks import cases, timing
 from benchmarks.plain import PlainPix2pix
 from benchmarks.record import append, facts
-from pygan import data, heldout, optim
+from pygan import data, heldout, metrics, optim
 from pygan.gans import pix2pix
 
 WORK = Path(__file__).parent.parent / "build" / "headline"
@@ -98,7 +98,9 @@ def train_plain(settings, steps, seed):
                 print(f"plain, seed {seed}: {seen + 1} of {total} steps", flush=True)
         most = min(held_out.n_items, MOST_HELD_OUT)
         with torch.no_grad():
-            scores = heldout.score(lambda batch: model.G(batch.A.contiguous()), held_out, most)
+            scores = heldout.means(
+                lambda batch: metrics.of_pairs(model.G(batch.A.contiguous()), batch.B), held_out, most
+            )
     return {measure: scores[measure] for measure in MEASURES}
 
 

@@ -45,11 +45,23 @@ def _parser(train_gan: str | None, doctor_gan: str | None = None) -> argparse.Ar
     translate.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default: 8 images)")
     _use_flags(translate)
     translate.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+    translate.add_argument(
+        "--direction", choices=("AtoB", "BtoA"), help="which way, of a GAN that learned both (default: AtoB)"
+    )
+    translate.add_argument(
+        "--to", metavar="NAMES", help="labels of the result, of a GAN of many domains: Blond_Hair,Male"
+    )
 
-    sample = verbs.add_parser("sample", help="write a grid of held-out items", **formatter)
+    sample = verbs.add_parser("sample", help="write a grid of what a trained network makes", **formatter)
     sample.add_argument("run", type=Path, metavar="RUN", help="run directory")
     sample.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the picture to write")
-    sample.add_argument("-n", "--number", type=int, default=8, metavar="N", help="items (default: 8 images)")
+    sample.add_argument(
+        "-n", "--number", type=int, metavar="N", help="items (default: 64 images from noise, else 8 images)"
+    )
+    sample.add_argument(
+        "--text", action="append", default=[], metavar="SENTENCE", help="what is to be seen; may be given several times"
+    )
+    sample.add_argument("--interpolate", action="store_true", help="go from each --text to the next, same noise")
     _use_flags(sample)
 
     data = verbs.add_parser("data", help="make or check training data", **formatter)
@@ -61,7 +73,7 @@ def _parser(train_gan: str | None, doctor_gan: str | None = None) -> argparse.Ar
     doctor.add_argument("--json", action="store_true", help="the same as JSON")
     doctor.add_argument("--kernels", metavar="GAN", help="which kernel computes each layer of its step, and why")
     if doctor_gan:
-        _kernel_flags(doctor, gans.load(doctor_gan, without_data=True))
+        _kernel_flags(doctor, gans.load(doctor_gan))
     return parser
 
 
@@ -106,7 +118,9 @@ def _use_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of dropout at test time (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of noise, and of dropout at test time (default: 0)"
+    )
 
 
 def _normal(argv: Sequence[str]) -> list[str]:
@@ -168,8 +182,9 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError(f"--max-steps must be at least 1, got {args.max_steps}")
         gan, values = gans.load(args.gan), vars(args)
         given = {name: values[name] for name in gan.Recipe.__dataclass_fields__ if name in values}
-        if Path(given.get("data") or "?").is_dir():
-            given["data"] = str(Path(given["data"]).resolve())  # so that the run can be used from anywhere
+        for name in ("data", "data_2"):
+            if Path(given.get(name) or "?").exists():
+                given[name] = str(Path(given[name]).resolve())  # so that the run can be used from anywhere
         session = Session(args.run, args.resume, args.device, args.max_steps, args.dry_run, given)
         return train(gan, args.preset, session)
     if args.verb == "translate":
@@ -184,17 +199,22 @@ def _run(argv: Sequence[str]) -> int:
             batch=args.batch,
             seed=args.seed,
             overwrite=args.overwrite,
+            options={name: value for name in ("direction", "to") if (value := getattr(args, name)) is not None},
         )
     if args.verb == "sample":
         from pygan.sample import sample
 
+        if args.number is not None and args.number < 1:
+            raise UserError(f"--number must be at least 1, got {args.number}")
         return sample(
             args.run,
             args.output,
-            number=args.number,
+            number=args.number or 0,
             checkpoint=args.checkpoint,
             device=args.device,
             seed=args.seed,
+            text=args.text,
+            interpolate=args.interpolate,
         )
     if args.verb == "data":
         from pygan.data import command
@@ -203,7 +223,7 @@ def _run(argv: Sequence[str]) -> int:
     if args.kernels:
         from pygan import kernels
 
-        gan = gans.load(args.kernels, without_data=True)
+        gan = gans.load(args.kernels)
         recipe_fields = {field.name for field in dataclasses.fields(gan.Recipe)} - {"kernels"}
         given = {name: value for name, value in vars(args).items() if name in recipe_fields}
         return kernels.report(gan, args.kernels, args.preset, given, args.device)

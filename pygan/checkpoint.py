@@ -133,7 +133,15 @@ def _is_manifest(facts: Any) -> bool:
 
 
 def load_newest(folder: Path, state: State) -> Found | None:
-    """Restore the newest usable checkpoint of `folder` into `state`; None if there is none at all.
+    """Restore the newest usable checkpoint of `folder` into `state`; None if there is none at all. See `newest`."""
+    found = newest(folder)
+    if found is not None:
+        restore(found, state)
+    return found
+
+
+def newest(folder: Path) -> Found | None:
+    """The newest usable checkpoint of `folder`, all of its files checked; None if there is none at all.
 
     Only for the process that writes there. A damaged one is named and the one before it taken. Errors: UserError if
     there are some and none is usable.
@@ -148,7 +156,6 @@ def load_newest(folder: Path, state: State) -> Found | None:
             say(f"{found.folder} is damaged ({reason}); looking for the one before it")
             damaged.append(found.folder.name)
             continue
-        restore(found, state)
         if found.folder.name == "next":  # killed just before it would have been renamed
             found = Found(_promote(folder), found.facts)
         if damaged or found.folder.name != "last":

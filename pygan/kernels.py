@@ -6,16 +6,15 @@ printed is the rule that the step itself follows (`pygan.ops.conv.path`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pygan import errors
+from pygan import errors, gans
 from pygan import recipe as recipes
-from pygan.data.feeds import Batch
 from pygan.nn import ConvNormAct, is_convolution
 from pygan.ops.conv import Path
 from pygan.recipe import BaseRecipe
@@ -35,7 +34,7 @@ class Layer(NamedTuple):
 def report(gan: ModuleType, name: str, preset: str | None, given: Mapping[str, Any], device_type: str) -> int:
     """Print the table. device_type: "cuda" or "cpu", where the step would run. Returns 0. Errors: UserError."""
     preset = preset or ("fast" if device_type == "cuda" and "fast" in gan.PRESETS else "paper")
-    recipe = gan.resolve(recipes.make(gan.Recipe, gan.PRESETS, preset, given))
+    recipe = gans.phases(gan, gan.resolve(recipes.make(gan.Recipe, gan.PRESETS, preset, given)))[0]
     dtype = torch.float32
     if recipe.amp:
         dtype = torch.float16 if recipe.amp_dtype == "fp16" else torch.bfloat16
@@ -70,7 +69,7 @@ def walk(gan: ModuleType, recipe: BaseRecipe, dtype: torch.dtype, device_type: s
     with errors.quiet():  # what is missing for tensors without memory concerns nobody
         state = gan.build(recipe, "meta")
         for opt in state.opts:
-            state.opts[opt] = _Still()
+            state.opts[opt] = Still()
         for net_name, net in state.nets.items():
             inside = {id(block.conv) for block in net.modules() if isinstance(block, ConvNormAct)}
             for path, layer in net.named_modules():
@@ -80,22 +79,20 @@ def walk(gan: ModuleType, recipe: BaseRecipe, dtype: torch.dtype, device_type: s
                         note(name, layer, inputs[0], options.get("padded", False))
 
                     layer.register_forward_pre_hook(hook, with_kwargs=True)
-        shape = (recipe.batch, -1, recipe.crop_size, recipe.crop_size)
-        channels = getattr(recipe, "input_channels", 0) or 3, getattr(recipe, "output_channels", 0) or 3
-        images = (
-            torch.empty((shape[0], c, *shape[2:]), device="meta").contiguous(memory_format=torch.channels_last)
-            for c in channels
-        )
-        gan.step(state, recipe, Batch(*images))
+        gan.step(state, recipe, gan.example(recipe))
     return list(seen.values())
 
 
-class _Still:
+class Still:
     """An optimizer that does nothing: the walk needs forward passes alone."""
 
     found_inf = torch.zeros(())
 
-    def update(self, loss: Tensor, scale: Tensor | None) -> None: ...
+    def update(self, loss: Tensor, scale: Tensor | None, also: Sequence[Tensor] = ()) -> None:
+        for leaf in also:
+            leaf.grad = torch.zeros_like(leaf)
+
+    def scale_lr_(self, factor: Tensor) -> None: ...
 
     def tensors(self) -> dict[str, Tensor]:
         return {}

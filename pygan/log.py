@@ -106,18 +106,21 @@ class Log:
             say(f"TensorBoard events cannot be written any more ({error.strerror}); metrics.jsonl goes on")
 
 
+_HEADS = {
+    "l1": "L1 (grey levels, lower is better)",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "gradient_correlation": "edges (correlation)",
+}
+
+
 def scores_table(title: str, rows: dict[str, dict[str, float]]) -> Table:
-    """Held-out scores, one system per row."""
+    """Held-out scores, one system per row; the columns are those of the first."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    heads = {
-        "l1": "L1 (grey levels, lower is better)",
-        "psnr": "PSNR (dB)",
-        "ssim": "SSIM",
-        "gradient_correlation": "edges (correlation)",
-    }
-    for head in heads.values():
-        table.add_column(head, justify="right")
+    columns = list(next(iter(rows.values())))
+    for name in columns:
+        table.add_column(_HEADS.get(name, name.replace("_", " ")), justify="right")
     for name, scores in rows.items():
-        table.add_row(name, *(f"{scores[key]:.3f}" for key in heads))
+        table.add_row(name, *(f"{scores[key]:.3f}" for key in columns))
     return table

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -40,19 +41,34 @@ def as_rgb(images: Tensor, beside: Tensor | None = None) -> Tensor:
     return images
 
 
-def columns(batch: Any, output: Tensor) -> dict[str, Tensor]:
-    """The columns of a grid: what went in, what came out, what was wanted."""
-    A, B = batch.A.cpu(), batch.B.cpu()
-    return {"input": as_rgb(A, B), "output": as_rgb(output.cpu(), A), "target": as_rgb(B, A)}
+def columns(images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The columns that a GAN's `sample` returns, on the CPU and as people can see them.
+
+    a and b of Lab get their lightness from the first column of one channel.
+    """
+    images = {name: column.detach().float().cpu() for name, column in images.items()}
+    lightness = next((column for column in images.values() if column.shape[1] == 1), None)
+    return {name: as_rgb(column, lightness) for name, column in images.items()}
+
+
+def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The columns of several batches, one below the other."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def grid(columns: Mapping[str, Tensor], zoom_to: int = 96) -> Image.Image:
-    """One row per item, one captioned column per name: nobody has to ask which ones are real.
+    """One row per item, one captioned column per name: nobody has to ask which ones are real. One column: a square.
 
     columns: {"input": (n, c, h, w), ...} in [-1, 1], c of 1 or 3. Small pictures are enlarged by a whole factor until
     they are at least `zoom_to` pixels high.
     """
     pixels = {name: to_uint8(images) for name, images in columns.items()}
+    if len(pixels) == 1:
+        ((name, images),) = pixels.items()
+        side = max(1, math.ceil(math.sqrt(len(images))))
+        empty = np.full((-len(images) % side, *images.shape[1:]), 255, dtype=np.uint8)
+        images = np.concatenate([images, empty])
+        pixels = {name if k == 0 else " " * k: images[k::side] for k in range(side)}
     rows, height, width = next(iter(pixels.values())).shape[:3]
     zoom = max(1, zoom_to // height)
     cell_w, cell_h = width * zoom + _GAP, height * zoom + _GAP

@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from pygan import checkpoint, device, heldout, log, optim, pictures, resume
+from pygan import checkpoint, device, gans, heldout, log, optim, pictures, resume
 from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
 from pygan.graph import GraphedStep, Step
@@ -47,7 +47,7 @@ class Session:
 
 @dataclass
 class _Run:
-    """What the acts below share while a run is trained."""
+    """What the acts below share while one phase of a run is trained; most GANs have one phase."""
 
     gan: ModuleType
     name: str
@@ -57,9 +57,14 @@ class _Run:
     held_out: Any
     state: State
     dtype: torch.dtype
-    best: tuple[float, int] | None = None  # held-out L1 of checkpoints/best in grey levels, and its images seen
+    phase: int  # from 0
+    phases: int  # how many there are
+    first: int  # images seen before this phase
+    end: int  # images seen when it is over
+    total: int  # images of all phases
     data: str = ""  # fingerprint of the pictures
-    log: log.Log = field(init=False)
+    best: tuple[float, int] | None = None  # yardstick of checkpoints/best, and its images seen
+    log: log.Log | None = None
 
     @property
     def go_on(self) -> str:
@@ -69,8 +74,8 @@ class _Run:
 def train(gan: ModuleType, preset: str | None, session: Session) -> int:
     """Train, or go on training. Returns the exit code: 0 when done, or when stopped with everything saved.
 
-    gan: a folder of `pygan.gans` (Recipe, PRESETS, resolve, build, batches, step, sample, generator); preset: a row of
-    its table, None: "demo" on a CPU and "fast" on a GPU. Errors: UserError (nothing is lost), Diverged.
+    gan: a folder of `pygan.gans`; preset: a row of its table, None: "demo" on a CPU, "fast" on a GPU where it has one.
+    Errors: UserError (nothing is lost), Diverged.
     """
     try:
         with _signals() as came:
@@ -89,7 +94,7 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
     out, name = log.console(), gan.__name__.rpartition(".")[2]
     where, place = device.choose(session.device), device.place()
     if preset is None and not resume.is_run(session.run):
-        preset = "fast" if where.type == "cuda" else "demo"
+        preset = "fast" if where.type == "cuda" and "fast" in gan.PRESETS else "demo"
         out.print(f"no --preset given: taking '{preset}' for {device.describe(where)}", markup=False)
     path, asked, saved = resume.choose(gan, name, preset, session.run, session.resume, session.given)
     recipe = saved or asked
@@ -98,86 +103,172 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
     if note:
         out.print(note, markup=False)
 
+    began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        feed = stack.enter_context(gan.batches(recipe, "train", where, place.rank, place.world))
-        recipe = saved or gan.resolve(recipe, feed.source.channels, feed.source.natural_direction)
-        held_out = stack.enter_context(gan.batches(recipe, "held-out", where))
-        if recipe.batch > _total_images(recipe, feed):
-            raise UserError(
-                f"--batch {recipe.batch} is more than the {_total_images(recipe, feed)} images of all epochs"
-            )
-        if session.dry_run:
-            for key, value in recipes.to_dict(recipe).items():
-                out.print(f"{key:26}{value}", markup=False)
-            run = _Run(gan, name, recipe, RunDir(path), feed, held_out, gan.build(recipe, where), dtype)
-            _introduce(out, run, None)
-            out.print("dry run: nothing was written", markup=False)
-            return 0
-        run_dir = stack.enter_context(contextlib.closing(RunDir(path).open()))
-        if saved is None:
-            resume.write_recipe(run_dir, {"gan": name, "preset": preset}, asked, recipe)
-        state = gan.build(recipe, where)
-        state.buffers["watch"] = torch.zeros(2, dtype=torch.int64, device=where)  # {steps, first step that diverged}
-        run = _Run(gan, name, recipe, run_dir, feed, held_out, state, dtype, data=_fingerprint(feed, held_out))
-        found = _resume(run)
-        _introduce(out, run, found)
-        if found is not None and found.facts.get("finished") is True:
-            out.print(f"{path} is finished; to train anew choose another --run", markup=False)
-            return 0
-        if session.max_steps is not None and state.steps >= session.max_steps:
-            out.print(f"{path} is at step {state.steps} already; nothing to do for --max-steps {session.max_steps}")
-            return 0
-        _write(run, _open_log)
-        stack.callback(run.log.close)
-        return _loop(run, place.world, session, came)
+        run_dir = RunDir(path)
+        found = None
+        if saved is not None and not session.dry_run:
+            stack.enter_context(contextlib.closing(run_dir.open()))
+            found = _newest(run_dir)
+        phase = found.facts.get("phase", 0) if found else 0
+        run: _Run | None = None
+        while True:
+            with contextlib.ExitStack() as feeds:
+                now = gans.phases(gan, recipe)[phase]
+                feed = feeds.enter_context(gan.batches(now, "train", where, place.rank, place.world))
+                if saved is None and phase == 0:
+                    recipe = gan.resolve(recipe, feed.facts)
+                now = gans.phases(gan, recipe)[phase]
+                held_out = feeds.enter_context(gan.batches(now, "held-out", where))
+                before, run = run, _open(gan, name, recipe, phase, run_dir, feed, held_out, where, dtype, place.world)
+                if session.dry_run:
+                    for key, value in recipes.to_dict(recipe).items():
+                        out.print(f"{key:26}{value}", markup=False)
+                    _introduce(out, run, None)
+                    out.print("dry run: nothing was written", markup=False)
+                    return 0
+                if saved is None and phase == 0:
+                    stack.enter_context(contextlib.closing(run_dir.open()))
+                    resume.write_recipe(run_dir, {"gan": name, "preset": preset}, asked, recipe)
+                    found = _newest(run_dir)
+                if before is not None:
+                    _inherit(run, before)
+                elif found is not None:
+                    _resume(run, found)
+                _introduce(out, run, found if before is None else None)
+                if before is None:
+                    if found is not None and found.facts.get("finished") is True:
+                        out.print(f"{path} is finished; to train anew choose another --run", markup=False)
+                        return 0
+                    if session.max_steps is not None and run.state.steps >= session.max_steps:
+                        done = run.state.steps
+                        out.print(
+                            f"{path} is at step {done} already; nothing to do for --max-steps {session.max_steps}"
+                        )
+                        return 0
+                    _write(run, _open_log)
+                    stack.callback(run.log.close)
+                else:
+                    run.log = before.log
+                del before
+                if _loop(run, place.world, session, came, began) or run.end == run.total:
+                    return 0
+            phase += 1
+
+
+def _open(
+    gan: ModuleType,
+    name: str,
+    recipe: BaseRecipe,
+    phase: int,
+    run_dir: RunDir,
+    feed: Any,
+    held_out: Any,
+    where: torch.device,
+    dtype: torch.dtype,
+    world: int,
+) -> _Run:
+    """A phase of a run at its beginning. Errors: UserError if it is too short for a step."""
+    phases = gans.phases(gan, recipe)
+    lengths = [_images(gan, one, feed, world) for one in phases]
+    now = phases[phase]
+    per_step = gans.images_per_step(gan, now) * world
+    if per_step > lengths[phase]:
+        raise UserError(f"--batch {now.batch} is more than the {lengths[phase]} images of all epochs")
+    state = gan.build(now, where)
+    state.buffers["watch"] = torch.zeros(2, dtype=torch.int64, device=where)  # {steps, first step that diverged}
+    first = sum(lengths[:phase])
+    state.images_seen = first
+    return _Run(
+        gan,
+        name,
+        now,
+        run_dir,
+        feed,
+        held_out,
+        state,
+        dtype,
+        phase,
+        len(phases),
+        first,
+        first + lengths[phase],
+        sum(lengths),
+        data=_fingerprint(feed, held_out),
+    )
+
+
+def _move(run: _Run, first: int) -> None:
+    """Let the phase begin at that many images seen: the one before ended at a whole step, a little behind its end."""
+    by = first - run.first
+    run.first, run.end, run.total = run.first + by, run.end + by, run.total + by
+
+
+def _images(gan: ModuleType, recipe: BaseRecipe, feed: Any, world: int) -> int:
+    """Images of a whole phase."""
+    if recipe.steps:
+        return recipe.steps * gans.images_per_step(gan, recipe) * world
+    return (recipe.epochs + recipe.decay_epochs) * feed.n_items
+
+
+def _inherit(run: _Run, before: _Run) -> None:
+    """Begin a phase with what the one before it has learned."""
+    averaged = {name: before.state.ema.get(name, net) for name, net in before.state.nets.items()}
+    run.gan.inherit_(run.state, averaged)
+    run.state.refresh_()
+    run.state.images_seen, run.state.steps = before.state.images_seen, before.state.steps
+    run.state.watch[0] = before.state.steps
+    _move(run, run.state.images_seen)
 
 
 def _open_log(run: _Run) -> None:
     """Begin to record rows. Errors: OSError."""
     run.log = log.Log(
         run.dir,
-        total_images=_total_images(run.recipe, run.feed),
+        total_images=run.total,
         images_seen=run.state.images_seen,
         tensorboard=run.recipe.tensorboard,
     )
 
 
-def _total_images(recipe: BaseRecipe, feed: Any) -> int:
-    return (recipe.epochs + recipe.decay_epochs) * feed.n_items
-
-
 def _introduce(out: Console, run: _Run, found: checkpoint.Found | None) -> None:
     """Say what is about to happen: data, networks, device, and where from."""
-    state, images = run.state, _total_images(run.recipe, run.feed)
+    state, images = run.state, run.end - run.first
     counts = ", ".join(f"{k} {sum(p.numel() for p in net.parameters()):,}" for k, net in state.nets.items())
+    batch = gans.images_per_step(run.gan, run.recipe)
     lines = [
         f"data       {run.feed.describe()}; held out: {run.held_out.n_items}",
         f"networks   {counts} parameters",
         f"device     {device.describe(state.device)}, {device.describe_precision(run.dtype, state.device)}",
-        f"training   {images:,} images in batches of {run.recipe.batch}",
+        f"training   {images:,} images in batches of {batch}",
         f"run        {run.dir.path} (the whole recipe is in {RECIPE})",
     ]
+    if images < run.total:
+        lines.insert(3, f"phase      {run.phase + 1} of {run.phases}")
     if found is not None:
         lines.append(f"resuming   {found.folder} at {state.images_seen:,} images, step {state.steps:,}")
     for line in lines:
         out.print(line, markup=False)
 
 
-def _loop(run: _Run, world: int, session: Session, came: list[str]) -> int:
-    """Steps until the end, a limit or a signal; rows, grids and checkpoints on the way."""
-    recipe, state, total = run.recipe, run.state, _total_images(run.recipe, run.feed)
-    per_step, began, step = recipe.batch * world, time.monotonic(), None
-    last_row = began
+def _loop(run: _Run, world: int, session: Session, came: list[str], began: float) -> bool:
+    """Steps until the end of a phase, a limit or a signal; rows, grids and checkpoints on the way.
+
+    Returns True if training stops here, False if the phase is over.
+    """
+    recipe, state = run.recipe, run.state
+    per_step, step = gans.images_per_step(run.gan, recipe) * world, None
+    last_row = time.monotonic()
     rates = {name: opt.lr for name, opt in state.opts.items()}
-    while state.images_seen < total:
+    while state.images_seen < run.end:
+        here = state.images_seen - run.first
         try:
-            batch = run.feed.address(state.images_seen)
+            batch = run.feed.address(here)
         except UserError:  # a picture vanished or was changed: keep what has been learned
             if not int(state.watch[1]):  # never a state that has diverged
                 _write(run, _save, finished=False, judge=False)
             raise
-        epoch = state.images_seen // run.feed.n_items + 1
-        factor = optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
+        epoch = here // run.feed.n_items + 1
+        factor = _lr_factor(run, epoch, here // per_step)
         for opt_name, opt in state.opts.items():
             opt.set_lr_(rates[opt_name] * factor)
         step = step or _make_step(run, batch)
@@ -186,14 +277,15 @@ def _loop(run: _Run, world: int, session: Session, came: list[str]) -> int:
         state.images_seen += per_step
         state.steps += 1
 
-        last = state.images_seen >= total
+        over = state.images_seen >= run.end
+        last = over and run.end == run.total
         why = "" if last else _why_stop(recipe, session, state.steps, began, came)
-        if last or why or _row_due(recipe, before, state.images_seen, last_row):
+        if over or why or _row_due(recipe, before, state.images_seen, last_row):
             last_row = time.monotonic()
             _write(run, _row, logs, batch, epoch, recipe.lr * factor)
-        if last or _due(recipe.sample_every_images, before, state.images_seen):
+        if over or _due(recipe.sample_every_images, before, state.images_seen):
             _write(run, _sample)
-        if last or why or _due(recipe.checkpoint_every_images, before, state.images_seen):
+        if over or why or _due(recipe.checkpoint_every_images, before, state.images_seen):
             _stop_if_diverged(run, logs, batch)
             _write(run, _save, finished=last, judge=not came)  # a signal waits for nobody: no measuring
             if _due(recipe.keep_every_images, before, state.images_seen):
@@ -202,9 +294,18 @@ def _loop(run: _Run, world: int, session: Session, came: list[str]) -> int:
             if not came:
                 _write(run, _conclude)
             run.log.say(f"stopped by {why} and saved at {state.images_seen} images; go on with: {run.go_on}")
-            return 0
-    _write(run, _conclude)
-    return 0
+            return True
+    if run.end == run.total:
+        _write(run, _conclude)
+    return False
+
+
+def _lr_factor(run: _Run, epoch: int, step: int) -> float:
+    """What to multiply the learning rate by; epoch from 1, step from 0, both of this phase."""
+    recipe = run.recipe
+    if hasattr(run.gan, "lr_factor"):
+        return run.gan.lr_factor(recipe, epoch, step)
+    return optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
 
 
 def _why_stop(recipe: BaseRecipe, session: Session, steps: int, began: float, came: list[str]) -> str:
@@ -316,34 +417,38 @@ def _first_bad_module(run: _Run, batch: Any) -> str:
 
 def _sample(run: _Run) -> None:
     """A grid of fixed held-out items: a file and a TensorBoard picture. Errors: OSError."""
-    batches = heldout.batches(run.held_out, run.recipe.sample_images)
-    parts = [pictures.columns(batch, _predict(run, batch)) for batch in batches]
-    sheet = pictures.grid({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    net = _nets(run)["G"]
+    parts = []
+    with full_precision(), torch.no_grad():
+        for batch in heldout.batches(run.held_out, run.recipe.sample_images):
+            parts.append(pictures.columns(run.gan.sample(net, run.recipe, batch)))
+    sheet = pictures.grid(pictures.joined(parts))
     run.dir.samples.mkdir(exist_ok=True)
     write_atomic(run.dir.samples / f"images-{run.state.images_seen:09d}.png", pictures.to_png(sheet))
     run.log.picture("samples", np.asarray(sheet), run.state.images_seen)
 
 
-def _predict(run: _Run, batch: Any) -> Tensor:
-    """The generator's images (those of its average if it keeps one) of a held-out batch, in full precision."""
-    averaged = run.state.ema_G
-    with full_precision():
-        return run.gan.sample(run.state.G if averaged is None else averaged, run.recipe, batch.A)
+def _nets(run: _Run) -> dict[str, nn.Module]:
+    """All nets by name, a net's average in its place where it has one."""
+    return run.state.nets | run.state.ema
 
 
 def _scores(run: _Run, most: int) -> heldout.Scores:
-    return heldout.score(lambda batch: _predict(run, batch), run.held_out, most)
+    nets = _nets(run)
+    with full_precision():
+        return heldout.means(lambda batch: run.gan.measure(nets, run.recipe, batch), run.held_out, most)
 
 
 def _save(run: _Run, *, finished: bool, judge: bool) -> None:
-    """Write `last`, and keep it as `best` if the held-out L1 has never been lower. Errors: OSError."""
+    """Write `last`, and keep it as `best` if the held-out yardstick has never been lower. Errors: OSError."""
     better = False
     if judge:
-        l1 = _scores(run, run.recipe.eval_images)["l1"]
-        if better := run.best is None or l1 < run.best[0]:
-            run.best = (l1, run.state.images_seen)
+        yardstick = next(iter(_scores(run, run.recipe.eval_images).values()))
+        if better := run.best is None or yardstick < run.best[0]:
+            run.best = (yardstick, run.state.images_seen)
     run.log.flush()
     extra = {"finished": finished, "best": run.best, "data": run.data, "threads": torch.get_num_threads()}
+    extra |= {"phase": run.phase, "phase_first": run.first}
     checkpoint.save(run.dir.checkpoints, run.state, {"gan": run.name, "recipe": recipes.to_dict(run.recipe)}, extra)
     if better:
         _keep(run, "best")
@@ -353,36 +458,40 @@ def _keep(run: _Run, name: str) -> None:
     checkpoint.keep(run.dir.checkpoints, name)
 
 
-def _resume(run: _Run) -> checkpoint.Found | None:
-    """Restore the newest usable checkpoint into the state; None in a new run. Errors: UserError if the data changed."""
-    found = checkpoint.load_newest(run.dir.checkpoints, run.state)
-    if found is None:
-        if read_metrics(run.dir.path):
-            say(f"{run.dir.path} has no checkpoint: beginning again at its start")
-        return None
+def _newest(run_dir: RunDir) -> checkpoint.Found | None:
+    """The checkpoint to go on from; None in a new run. Errors: UserError if there are some and none is usable."""
+    found = checkpoint.newest(run_dir.checkpoints)
+    if found is None and read_metrics(run_dir.path):
+        say(f"{run_dir.path} has no checkpoint: beginning again at its start")
+    return found
+
+
+def _resume(run: _Run, found: checkpoint.Found) -> None:
+    """Restore a checkpoint into the state. Errors: UserError if the data changed."""
+    checkpoint.restore(found, run.state)
+    _move(run, found.facts.get("phase_first", run.first))
     if found.facts.get("data", run.data) != run.data:
         raise UserError(
-            f"{run.dir.path} was trained on other pictures than {run.feed.source.describe()}; "
+            f"{run.dir.path} was trained on other pictures than {run.feed.sources[0].describe()}; "
             "restore them, name their new place with --data, or choose another --run"
         )
     was, now = found.facts.get("threads"), torch.get_num_threads()
     if run.state.device.type == "cpu" and was != now:
         say(f"the run used {was} threads so far, now {now}: from here on sums differ in their last bits")
     match found.facts.get("best"):
-        case [float() as l1, int() as images]:
-            run.best = (l1, images)
+        case [float() as yardstick, int() as images]:
+            run.best = (yardstick, images)
             kept = next((f.images_seen for f in checkpoint.find(run.dir.checkpoints) if f.folder.name == "best"), None)
             if images == found.images_seen != kept and found.folder.name == "last":
                 _write(run, _keep, "best")  # killed between `last` and `best`
-    return found
 
 
 def _fingerprint(*feeds: Any) -> str:
     """A short name for the pictures of some feeds: their names in order, and the sizes of their files."""
     digest = hashlib.sha256()
-    for feed in feeds:
-        for i, name in enumerate(feed.source.names()):
-            sizes = [path.stat().st_size for path in feed.source.files(i)]
+    for source in (source for feed in feeds for source in feed.sources):
+        for i, name in enumerate(source.names()):
+            sizes = [path.stat().st_size for path in source.files(i)]
             digest.update(f"{name!r} {sizes}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -390,17 +499,23 @@ def _fingerprint(*feeds: Any) -> str:
 def _conclude(run: _Run) -> None:
     """The final table, and where everything lies. Errors: OSError."""
     most = min(run.held_out.n_items, 500)
-    table = {f"{run.name} (this run)": _scores(run, most), **heldout.baselines(run.feed, run.held_out, most)}
+    table = {f"{run.name} (this run)": _scores(run, most)}
+    if hasattr(run.gan, "baselines"):
+        training = heldout.batches(run.feed, run.feed.n_items)
+        for name, measure in run.gan.baselines(run.recipe, training).items():
+            table[name] = heldout.means(measure, run.held_out, most)
     run.log.close()
     facts = {"images": run.state.images_seen, "held_out": most, "scores": table}
     write_atomic(run.dir.path / SCORES, (json.dumps(facts, indent=2) + "\n").encode())
-    run.log.out.print(log.scores_table(f"{most} held-out pairs", table))
+    run.log.out.print(log.scores_table(f"{most} held-out items", table))
+    yardstick = next(iter(next(iter(table.values()))))
+    use = "translate {} PICTURE... -o DIR" if hasattr(run.gan, "translate") else "sample {} -o PICTURE.png"
     for what, where in {
         "samples": max(run.dir.samples.glob("images-*.png"), default="none yet"),
         "weights": run.dir.checkpoints / "last",
-        "best by held-out L1": run.dir.checkpoints / "best",
+        f"best by {yardstick}": run.dir.checkpoints / "best",
         "metrics": run.dir.path / METRICS,
-        "use it": f"pygan translate {run.dir.path} PICTURE... -o DIR",
+        "use it": f"pygan {use.format(run.dir.path)}",
     }.items():
         run.log.say(f"{what:20} {where}")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
+import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -28,24 +30,27 @@ def translate(
     batch: int = 8,
     seed: int = 0,
     overwrite: bool = False,
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Write one PNG into `output` for every picture of `inputs` (files, folders, globs; folders keep their shape).
 
     A picture of any size is padded by reflection to the network's multiple, and the result cropped back. A picture
     that cannot be read is named and skipped, the rest is done, and the exit code is 2; existing results stay unless
-    `overwrite`. Returns the exit code. Errors: UserError (no run, no input, nowhere to write).
+    `overwrite`. options: what the GAN's own `translate` asks, such as direction or to.
+    Returns the exit code. Errors: UserError (no run, no input, nowhere to write, an option that the GAN has not).
     """
     if batch < 1:
         raise UserError(f"--batch must be at least 1, got {batch}")
     if not 0 <= seed < 1 << 63:
         raise UserError(f"--seed must be in 0..2**63-1, got {seed}")
     trained = use.load(run, checkpoint, device)
+    _check_options(trained, run, options)
     jobs = _jobs(inputs, output)
     out = log.console()
     bad = kept = done = 0
     began = said = time.monotonic()
     # A dropout mask covers a whole batch: with dropout in use a picture goes alone, so that no neighbour matters.
-    size = 1 if trained.recipe.test_dropout else batch
+    size = 1 if getattr(trained.recipe, "test_dropout", False) else batch
     with torch.inference_mode():
         waiting: list[tuple[Path, np.ndarray, tuple[int, int]]] = []
         for source, target in jobs:
@@ -53,21 +58,21 @@ def translate(
                 kept += 1
                 continue
             try:
-                pixels = _network_input(trained, source)
+                pixels = _network_input(trained, source, options)
             except UserError as error:
                 say(str(error))
                 bad += 1
                 continue
             padded = pad_to_multiple(pixels, trained.net.multiple)
             if waiting and (len(waiting) == size or waiting[0][1].shape != padded.shape):
-                done += _flush(trained, waiting, seed)
+                done += _flush(trained, waiting, seed, options)
             waiting.append((target, padded, pixels.shape[:2]))
             if time.monotonic() - said > 5:
                 said = time.monotonic()
                 rate = done / (said - began)
                 left = log.duration((len(jobs) - done - kept - bad) / rate) if rate else "?"
                 out.print(f"{done + kept + bad}/{len(jobs)} pictures  {rate:.1f} images/s  {left} left", markup=False)
-        done += _flush(trained, waiting, seed)
+        done += _flush(trained, waiting, seed, options)
     if kept:
         say(f"{kept} results were already in {output} and were left alone (--overwrite replaces them)")
     seconds = time.monotonic() - began
@@ -121,25 +126,55 @@ def _jobs(inputs: Sequence[str], output: Path) -> list[tuple[Path, Path]]:
     return jobs
 
 
-def _network_input(trained: use.Trained, path: Path) -> np.ndarray:
+def _check_options(trained: use.Trained, run: Path, options: Mapping[str, str]) -> None:
+    gan = trained.gan.__name__.rpartition(".")[2]
+    if not hasattr(trained.gan, "translate"):
+        raise UserError(f"{run} is a run of {gan}, which translates nothing; `pygan sample` shows what it makes")
+    known = inspect.signature(trained.gan.translate).parameters
+    for name in options:
+        if name not in known:
+            raise UserError(f"--{name} is not something that {gan} can be asked; leave it out")
+    trained.gan.translate(trained.net, trained.recipe, _nothing(trained, options), None, **options)
+
+
+def _nothing(trained: use.Trained, options: Mapping[str, str]) -> torch.Tensor:
+    """A small grey picture, to find out at once whether the options make sense."""
+    side = 8 * trained.net.multiple
+    return torch.zeros((1, _channels(trained, options), side, side), device=trained.device)
+
+
+def _channels(trained: use.Trained, options: Mapping[str, str]) -> int:
+    """Of the network's input."""
+    if options.get("direction") == "BtoA" and "direction" in inspect.signature(trained.gan.translate).parameters:
+        return trained.recipe.output_channels
+    return trained.recipe.input_channels
+
+
+def _network_input(trained: use.Trained, path: Path, options: Mapping[str, str]) -> np.ndarray:
     """uint8 (h, w, channels) of a picture as the network was trained to see it. Errors: UserError."""
     recipe = trained.recipe
-    if recipe.input_transform != "none":
+    if (transform := getattr(recipe, "input_transform", "none")) != "none":
         channels = (recipe.input_channels, recipe.output_channels)
         forward = recipe.direction == "AtoB"
         A, B = sources.transform_pair(
-            np.asarray(images.load(path, 3)), recipe.input_transform, channels if forward else channels[::-1]
+            np.asarray(images.load(path, 3)), transform, channels if forward else channels[::-1]
         )
         return A if forward else B
-    if recipe.input_channels == sources.N_CLASSES:
+    channels = _channels(trained, options)
+    if channels == sources.N_CLASSES:
         return sources.draw_labels(sources.class_ids(path), sources.N_CLASSES)
-    pixels = np.asarray(images.load(path, recipe.input_channels))
+    pixels = np.asarray(images.load(path, channels))
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _flush(trained: use.Trained, waiting: list[tuple[Path, np.ndarray, tuple[int, int]]], seed: int) -> int:
+def _flush(
+    trained: use.Trained,
+    waiting: list[tuple[Path, np.ndarray, tuple[int, int]]],
+    seed: int,
+    options: Mapping[str, str],
+) -> int:
     """Translate and write the pictures that wait, all of one size; empties the list. Returns how many."""
-    for image, (target, _, (height, width)) in _results(trained, waiting, seed):
+    for image, (target, _, (height, width)) in _results(trained, waiting, seed, options):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(target, pictures.to_png(pictures.to_image(image[:height, :width])))
@@ -150,11 +185,13 @@ def _flush(trained: use.Trained, waiting: list[tuple[Path, np.ndarray, tuple[int
     return count
 
 
-def _results(trained: use.Trained, waiting: list, seed: int) -> Iterator[tuple[np.ndarray, tuple]]:
+def _results(
+    trained: use.Trained, waiting: list, seed: int, options: Mapping[str, str]
+) -> Iterator[tuple[np.ndarray, tuple]]:
     if not waiting:
         return
     A = normalise(torch.from_numpy(np.stack([padded for _, padded, _ in waiting])))
-    if trained.recipe.input_transform == "mask" and trained.recipe.direction == "AtoB":
+    if getattr(trained.recipe, "input_transform", "none") == "mask" and trained.recipe.direction == "AtoB":
         transforms.cut_hole_(A)
-    outputs = pictures.as_rgb(trained(A, trained.rng(seed)), A)
+    outputs = pictures.as_rgb(trained.translate(A, trained.rng(seed), **options), A)
     yield from zip(pictures.to_uint8(outputs), waiting, strict=True)

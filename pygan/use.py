@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +28,13 @@ class Trained:
     images_seen: int
     device: torch.device
 
-    def __call__(self, A: Tensor, rng: Tensor | None = None) -> Tensor:
+    def translate(self, A: Tensor, rng: Tensor | None = None, **options: Any) -> Tensor:
         """(n, c, h, w) in [-1, 1] on any device -> the network's images in [-1, 1], on the CPU."""
         A = A.to(self.device).contiguous(memory_format=torch.channels_last)
-        return self.gan.sample(self.net, self.recipe, A, rng).float().cpu()
+        return self.gan.translate(self.net, self.recipe, A, rng, **options).float().cpu()
 
     def rng(self, seed: int) -> Tensor:
-        """Dropout in use, drawn from `seed` (only where the recipe keeps dropout on)."""
+        """Everything that is drawn in use (noise, dropout where the recipe keeps it on), from `seed`."""
         return torch.tensor([seed, 0], dtype=torch.int64, device=self.device)
 
 
@@ -46,6 +47,7 @@ def load(run: Path, name: str, device_name: str) -> Trained:
     gan = gans.load(facts["gan"])
     recipe = recipes.from_dict(gan.Recipe, facts["recipe"], str(run / RECIPE))
     found = _choose(run, name, facts["gan"])
+    recipe = gans.phases(gan, recipe)[found.facts.get("phase", 0)]
     where = device.choose(device_name)
     averaged = "G_ema.safetensors" in found.facts["files"]
     file = found.folder / ("G_ema.safetensors" if averaged else "G.safetensors")

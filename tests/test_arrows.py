@@ -24,6 +24,7 @@ FLOOR |= dict.fromkeys(
         "nn",
         "nets",
         "metrics",
+        "baselines",
         "pool",
     ),
     2,

@@ -10,7 +10,7 @@ P1 = {"load_size": 256, "crop_size": 256}
 
 
 def paths(gan_name, dtype=torch.bfloat16, device="cuda", **fields):
-    gan = gans.load(gan_name, without_data=True)
+    gan = gans.load(gan_name)
     recipe = gan.resolve(gan.Recipe(**fields))
     return kernels.walk(gan, recipe, dtype, device)
 

@@ -6,24 +6,16 @@ import ast
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pygan.errors import UserError
 
 _HERE = Path(__file__).parent
 
 
-def names(*, without_data: bool = False) -> list[str]:
-    """The GANs that can be trained: folders whose __init__ exports `batches`. without_data: also those that lack it."""
-    folders = (entry.name for entry in _HERE.iterdir() if (entry / "recipe.py").exists())
-    return sorted(name for name in folders if without_data or _feeds(name))
-
-
-def _feeds(name: str) -> bool:
-    """Does the folder export `batches`? Read without importing it (that would import torch)."""
-    body = ast.parse((_HERE / name / "__init__.py").read_text()).body
-    return any(
-        isinstance(node, ast.ImportFrom) and any(alias.name == "batches" for alias in node.names) for node in body
-    )
+def names() -> list[str]:
+    """The GANs that can be trained: the folders with a recipe."""
+    return sorted(entry.name for entry in _HERE.iterdir() if (entry / "recipe.py").exists())
 
 
 def title(name: str) -> str:
@@ -32,12 +24,18 @@ def title(name: str) -> str:
     return docstring.partition("\n")[0]
 
 
-def load(name: str, *, without_data: bool = False) -> ModuleType:
-    """The module of a GAN: Recipe, PRESETS, build, batches, step, sample. Errors: UserError if there is none.
-
-    without_data: also one whose `batches` is not there yet.
-    """
-    known = names(without_data=without_data)
-    if name not in known:
-        raise UserError(f"unknown GAN {name!r}: choose one of {', '.join(known)}")
+def load(name: str) -> ModuleType:
+    """The module of a GAN, whose names CONTRIBUTING.md lists. Errors: UserError if there is none."""
+    if name not in names():
+        raise UserError(f"unknown GAN {name!r}: choose one of {', '.join(names())}")
     return importlib.import_module(f"pygan.gans.{name}")
+
+
+def phases(gan: ModuleType, recipe: Any) -> tuple[Any, ...]:
+    """The recipes by which a run is trained one after the other: for most GANs the one."""
+    return gan.phases(recipe) if hasattr(gan, "phases") else (recipe,)
+
+
+def images_per_step(gan: ModuleType, recipe: Any) -> int:
+    """Images that a step of one process sees."""
+    return gan.images_per_step(recipe) if hasattr(gan, "images_per_step") else recipe.batch

@@ -79,7 +79,7 @@ def test_the_output_is_the_networks(run, tmp_path):
     assert main(["translate", str(run), str(file), "-o", str(tmp_path / "out"), "--device", "cpu"]) == 0
     trained = use.load(run, "last", "cpu")
     A = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None].float() / 127.5 - 1
-    expected = trained(A, trained.rng(0))[0].permute(1, 2, 0).add(1).mul(127.5).round().numpy()
+    expected = trained.translate(A, trained.rng(0))[0].permute(1, 2, 0).add(1).mul(127.5).round().numpy()
     assert np.abs(np.asarray(Image.open(tmp_path / "out" / "in.png")) - expected).max() <= 1
     assert (run / "checkpoints" / "last" / "G_ema.safetensors").exists()  # and the average is what is used
 

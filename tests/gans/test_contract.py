@@ -1,24 +1,26 @@
 """What every GAN folder must be able to do. A new GAN is tested by being there."""
 
+import inspect
+
 import pytest
 import torch
 
-from pygan import checkpoint, gans
+from pygan import checkpoint, gans, kernels
 from pygan import recipe as recipes
 
 
 def tiny(gan, **fields):
     """(resolved recipe, training feed) of the tiny preset on the CPU."""
-    recipe = gan.Recipe(**{**gan.PRESETS["tiny"], **fields})
+    recipe = gans.phases(gan, gan.Recipe(**{**gan.PRESETS["tiny"], **fields}))[0]
     feed = gan.batches(recipe, "train", torch.device("cpu"))
-    return gan.resolve(recipe, feed.source.channels, feed.source.natural_direction), feed
+    return gan.resolve(recipe, feed.facts), feed
 
 
 def train(gan, recipe, feed, state, steps):
     losses = []
     for _ in range(steps):
         logs = gan.step(state, recipe, feed.get(state.images_seen))
-        state.images_seen += recipe.batch
+        state.images_seen += gans.images_per_step(gan, recipe)
         state.steps += 1
         losses.append({name: value.item() for name, value in logs.items()})
     return losses
@@ -85,10 +87,84 @@ def test_a_sample_leaves_the_state_alone(gan):
     state = gan.build(recipe, "cpu")
     before = snapshot(state)
     batch = feed.get(0)
-    images = gan.sample(state.G, recipe, batch.A)
-    assert images.shape[0] == batch.A.shape[0]
-    assert images.abs().max() <= 1
+    columns, again = (gan.sample(state.G, recipe, batch) for _ in range(2))
+    assert columns
+    for name, images in columns.items():
+        assert images.shape[0] == batch[0].shape[0]
+        assert images.abs().max() <= 1
+        assert torch.equal(images, again[name])
+    other = gan.sample(state.G, recipe, batch, torch.tensor([5, 5]))
+    assert other.keys() == columns.keys()
     assert same(before, snapshot(state))
+
+
+def test_measures_are_finite_and_leave_the_state_alone(gan):
+    recipe, feed = tiny(gan)
+    state = gan.build(recipe, "cpu")
+    before = snapshot(state)
+    with torch.no_grad():
+        measured = gan.measure(state.nets, recipe, feed.get(0))
+    assert measured
+    assert all(value.dim() == 0 and value.isfinite() for value in measured.values())
+    assert same(before, snapshot(state))
+
+
+def test_pictures_out_of_nothing_follow_the_random_numbers(gan):
+    if not hasattr(gan, "generate"):
+        assert hasattr(gan, "translate")
+        return
+    recipe, feed = tiny(gan)
+    G = gan.build(recipe, "cpu").G
+    more = {"text": feed.get(0).text[:1].expand(3, -1)} if "text" in inspect.signature(gan.generate).parameters else {}
+    a, b, c = (gan.generate(G, recipe, 3, torch.tensor(rng), **more) for rng in ([1, 0], [1, 0], [2, 0]))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert a.shape[0] == 3
+    assert a.abs().max() <= 1
+    assert not torch.equal(a[0], a[1])
+
+
+def test_a_translation_takes_other_sizes(gan):
+    if not hasattr(gan, "translate"):
+        assert hasattr(gan, "generate")
+        return
+    recipe, feed = tiny(gan)
+    feed.close()
+    G = gan.build(recipe, "cpu").G
+    size = 8 * G.multiple
+    image = gan.translate(G, recipe, torch.zeros(2, recipe.input_channels, size, 2 * size))
+    assert image.shape == (2, recipe.output_channels, size, 2 * size)
+    assert image.abs().max() <= 1
+
+
+def test_an_example_is_like_a_batch(gan):
+    recipe, feed = tiny(gan)
+    batch, example = feed.get(0), gan.example(recipe)
+    assert type(example) is type(batch)
+    assert [tensor.shape for tensor in example] == [tensor.shape for tensor in batch]
+    assert {tensor.device.type for tensor in example} == {"meta"}
+    state = gan.build(recipe, "meta")
+    for opt in state.opts:
+        state.opts[opt] = kernels.Still()
+    gan.step(state, recipe, example)
+
+
+@pytest.mark.parametrize("split", ["train", "held-out"])
+def test_every_phase_has_its_data_and_a_step(gan, split):
+    _, feed = tiny(gan)
+    feed.close()
+    before = None
+    whole = gan.resolve(gan.Recipe(**gan.PRESETS["tiny"]), feed.facts)
+    for phase in gans.phases(gan, whole):
+        state = gan.build(phase, "cpu")
+        if before is not None:
+            gan.inherit_(state, before.nets)
+            state.refresh_()
+        with gan.batches(phase, split, "cpu") as feed:
+            logs = gan.step(state, phase, feed.get(0))
+        assert {"loss/G", "loss/D"} <= logs.keys()
+        gan.generator(phase).load_state_dict(state.G.state_dict())
+        before = state
 
 
 def test_a_saved_recipe_builds_the_same_generator(gan):

@@ -8,6 +8,7 @@ Image-to-Image Translation with Conditional Adversarial Networks, section 3, equ
 from pygan.gans.pix2pix.recipe import (
     PRESETS,
     Recipe,
+    baselines,
     batches,
     build,
     example,
@@ -22,6 +23,7 @@ from pygan.gans.pix2pix.recipe import (
 __all__ = [
     "PRESETS",
     "Recipe",
+    "baselines",
     "batches",
     "build",
     "example",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pygan import baselines as without_network
 from pygan import data, metrics, nets
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
@@ -244,13 +245,16 @@ def measure(
     nets: Mapping[str, nn.Module], recipe: Recipe, batch: Batch, rng: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Means over a held-out batch, 0-d: l1 (grey levels of 255), psnr (dB), ssim, gradient_correlation."""
-    output, target = translate(nets["G"], recipe, batch.A, rng).float(), batch.B.float()
-    return {
-        "l1": metrics.l1(output, target) * 127.5,
-        "psnr": metrics.psnr(output, target),
-        "ssim": metrics.ssim(output, target),
-        "gradient_correlation": metrics.gradient_correlation(output, target),
-    }
+    return metrics.of_pairs(translate(nets["G"], recipe, batch.A, rng), batch.B)
+
+
+def baselines(recipe: Recipe, batches: Iterator[Batch]) -> dict[str, Callable[[Batch], dict[str, Tensor]]]:
+    """What needs no network, from batches of training pairs: functions like `measure` of a held-out batch alone."""
+
+    def judged(predict: Callable[[Batch], Tensor]) -> Callable[[Batch], dict[str, Tensor]]:
+        return lambda batch: metrics.of_pairs(predict(batch), batch.B)
+
+    return {name: judged(predict) for name, predict in without_network.paired(batches).items()}
 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
