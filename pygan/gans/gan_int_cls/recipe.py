@@ -67,9 +67,7 @@ class Recipe(BaseRecipe):
     cls_weight: float = option(
         0.5, "CLS: part of D's two negative losses that real pictures with wrong texts have; 0: off, none are shown"
     )
-    int_weight: float = option(
-        1.0, "INT: weight of interpolated texts beside the real ones in G; 0: off, none are made"
-    )
+    int_weight: float = option(1.0, "INT: weight of interpolated texts beside the others in G; 0: off, none are made")
     int_beta: float = option(0.5, "INT: part of the first of the two texts in their mixture")
 
     def __post_init__(self) -> None:
