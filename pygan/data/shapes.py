@@ -1,4 +1,4 @@
-"""The built-in captioned set: one to three coloured shapes, ten sentences that say so, drawn by rule from (seed, index).
+"""The built-in captioned set: coloured shapes and ten sentences that say so, drawn by rule from (seed, index).
 
 What a sentence says can be read back (`parse`) and looked for in a picture (`agreement`), so that it can be measured
 whether a picture drawn from a text shows what the text says.
@@ -37,7 +37,7 @@ BACKGROUNDS: dict[str, Colour] = {
 }
 
 SIZES = ("small", "large")
-LARGE = 0.13
+LARGE = 0.145
 """A shape is large when half its extent is more than this part of the picture's side."""
 
 CAPTIONS = 10
@@ -119,10 +119,9 @@ class Facts:
 
     def true_of(self, whole: Facts) -> bool:
         """Whether everything that is said here holds for the scene whose facts are `whole`."""
-        sized = {(kind, colour): size for kind, colour, size in whole.shapes}
         return (
-            all(sized.get((kind, colour)) in (size, None if size else sized.get((kind, colour)))
-                and (kind, colour) in sized for kind, colour, size in self.shapes)
+            all(any(kind == k and colour == c and size in ("", z) for k, c, z in whole.shapes)
+                for kind, colour, size in self.shapes)
             and self.relations <= whole.relations
             and self.place in ("", whole.place)
             and self.background in ("", whole.background)
@@ -170,7 +169,7 @@ def plan(seed: int, index: int) -> Scene:
     for x, y in spots:
         kind, colour = kinds.pop(d.whole(0, len(kinds) - 1)), colours.pop(d.whole(0, len(colours) - 1))
         size = d.one_of(SIZES)
-        radius = d.real(0.155, 0.185) if size == "large" else d.real(0.085, 0.105)
+        radius = d.real(0.175, 0.205) if size == "large" else d.real(0.10, 0.12)
         slack = 0.02 if count > 1 else 0.04
         edge = radius + 0.02
         x = min(max(x + d.real(-slack, slack), edge), 1 - edge)
@@ -188,12 +187,8 @@ def paint(scene: Scene, draws: Draws, size: int) -> np.ndarray:
     canvas = Canvas(size, size, unit=size)
     whole = (slice(0, size), slice(0, size))
     x, y = canvas.grid(whole)
-    light = (
-        1.03
-        - 0.07 * y
-        + np.float32(0.04 * scene.sun) * (2 * x - 1)
-        + np.float32(0.035) * clouds(draws, 6, 6, size, size)
-    )
+    light = 1.03 - 0.07 * y + np.float32(0.04 * scene.sun) * (2 * x - 1)
+    light = light + np.float32(0.035) * clouds(draws, 6, 6, size, size)
     canvas.pixels[:] = np.array(scene.ground, dtype=np.float32) * light[:, :, None]
     for item in scene.items:
         _paint_item(canvas, item, scene.sun)
@@ -386,7 +381,7 @@ def parse(caption: str) -> Facts:
     )
 
 
-# -- looking ------------------------------------------------------------------------------------------------------------
+# -- looking ----------------------------------------------------------------------------------------------------------
 
 _NAMES = (*COLOURS, *BACKGROUNDS)
 _RGB = np.array([*COLOURS.values(), *BACKGROUNDS.values()], dtype=np.float32)
@@ -444,10 +439,7 @@ class _Seen:
 def _look(mask: np.ndarray) -> _Seen | None:
     """What the pixels of one colour, bool (h, w), look like; None when there are too few."""
     height, width = mask.shape
-    padded = np.pad(mask, 1).astype(np.int8)
-    beside = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    mask = mask & (beside >= 2)  # mixed colours along the edges of other shapes are lines
-    mask &= _thick(mask)
+    mask = _solid(mask)
     if mask.mean() < _LEAST:
         return None
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -461,19 +453,25 @@ def _look(mask: np.ndarray) -> _Seen | None:
     )  # fmt: skip
 
 
-def _thick(mask: np.ndarray) -> np.ndarray:
-    """The pixels that lie in a full square of 3x3 pixels of the mask."""
-    padded = np.pad(mask, 2)
-    height, width = padded.shape
-    full = np.ones((height - 2, width - 2), dtype=bool)
-    for dy in range(3):
-        for dx in range(3):
-            full &= padded[dy : height - 2 + dy, dx : width - 2 + dx]
-    out = np.zeros_like(mask)
-    for dy in range(3):
-        for dx in range(3):
-            out |= full[dy : dy + mask.shape[0], dx : dx + mask.shape[1]]
-    return out
+def _solid(mask: np.ndarray) -> np.ndarray:
+    """The parts of the mask that hold a full square of 3x3 pixels.
+
+    The edge of one shape mixes to the colour of another, in lines that are no shapes of their own.
+    """
+    part = _spread(~_spread(~mask))  # every full square
+    for _ in range(max(mask.shape) // 4):
+        more = _spread(part) & mask
+        if (more == part).all():
+            break
+        part = more
+    return part
+
+
+def _spread(mask: np.ndarray) -> np.ndarray:
+    """The mask and all neighbours of its pixels."""
+    padded = np.pad(mask, 1)
+    across = padded[:, :-2] | padded[:, 1:-1] | padded[:, 2:]
+    return across[:-2] | across[1:-1] | across[2:]
 
 
 @lru_cache(maxsize=1)
