@@ -100,7 +100,7 @@ def test_weights_begin_as_in_the_source():
     assert len(biases) == 6 + 5
     assert all(bool((bias == 0.1).all()) for bias in biases)
     slopes = [p for net in state.nets.values() for name, p in net.named_parameters() if name.endswith("slope")]
-    assert [float(slope) for slope in slopes] == [0.25] * 5
+    assert [slope.item() for slope in slopes] == [0.25] * 5
 
 
 # The step, against stock PyTorch
