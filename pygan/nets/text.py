@@ -133,7 +133,7 @@ class Residual(nn.Module):
         self.last = conv_bn(width, channels, kernel=3, act=act)
 
     def forward(self, x: Tensor, mode: Mode = TRAIN) -> Tensor:
-        h = x
+        h = x = x.to(self.last.conv.compute_dtype())
         for block in self.first:
             h = block(h, mode)
         return self.last(h, mode, residual=x)

@@ -188,12 +188,11 @@ class TextD(nn.Module):
         for _ in range(reducers):
             trunk.append(conv_bn(c, c // 2, kernel=1 if tf else 3, act=act))
             c //= 2
-        self.text = None
         if tf:
             trunk[-1].norm_act.act = "none"  # what a residual is added to is activated with it
             trunk.append(Residual(features, inner=features // 4, act=act))
-            self.text = TextLayer(text_dim, c_dim)
         self.trunk = nn.ModuleList(trunk)
+        self.text = TextLayer(text_dim, c_dim) if tf else None
         self.conditional = TextJudge(features, c_dim, size=SMALLEST, kernel=1 if tf else 3, bias=not tf)
         self.alone = TextJudge(features, 0, size=SMALLEST) if stage == 2 and not tf else None
 
