@@ -153,7 +153,26 @@ def headline_table(found=None):
     return lines
 
 
-TABLES = {"step": step_table, "demo": demo_table, "headline": headline_table}
+def learning_table(found=None):
+    """Each GAN's own yardstick, of its first checkpoint and of its last."""
+    newest = {}
+    for row in rows("learning") if found is None else found:
+        newest[row["gan"], row["yardstick"], row["device"]] = row
+    if not newest:
+        return ["not yet run"]
+    head = ["GAN", "yardstick", "first checkpoint", "last", "must be", "held", "minutes", "classifier", "device"]
+    head += ["date, commit"]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for row in newest.values():
+        accuracy = row["classifier_accuracy"]
+        ends = (f"{row[end]:.3g} ({row[f'{end}_images']:,} images)" for end in ("first", "last"))
+        cells = [row["gan"], row["yardstick"], *ends, row["margin"], "yes" if row["held"] else "no"]
+        cells += [f"{row['minutes']:.1f}", "" if accuracy is None else f"{100 * accuracy:.1f} % right", row["device"]]
+        lines.append(_line([*cells, f"{row['date']}, {row['commit']}"]))
+    return lines
+
+
+TABLES = {"step": step_table, "demo": demo_table, "headline": headline_table, "learning": learning_table}
 
 
 def filled(text):

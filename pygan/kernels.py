@@ -58,7 +58,7 @@ def walk(gan: ModuleType, recipe: BaseRecipe, dtype: torch.dtype, device_type: s
 
     def note(name: str, layer: nn.Module, x: Tensor, padded: bool) -> None:
         conv = layer.conv if isinstance(layer, ConvNormAct) else layer
-        x_shape = tuple(x.shape)
+        x_shape = (*x.shape, *(1,) * (4 - x.dim()))  # noise is a map of one pixel
         before = seen.get((name, x_shape))
         border = 2 * conv.geometry.padding if padded else 0  # that x has already
         y_shape = tuple(conv.out_shape((*x_shape[:2], x_shape[2] - border, x_shape[3] - border)))

@@ -487,12 +487,15 @@ def _resume(run: _Run, found: checkpoint.Found) -> None:
 
 
 def _fingerprint(*feeds: Any) -> str:
-    """A short name for the pictures of some feeds: their names in order, and the sizes of their files."""
+    """A short name for the sets of some feeds: names in order, sizes of files, and all that is known of the items."""
     digest = hashlib.sha256()
     for source in (source for feed in feeds for source in feed.sources):
         for i, name in enumerate(source.names()):
             sizes = [path.stat().st_size for path in source.files(i)]
             digest.update(f"{name!r} {sizes}\n".encode())
+        for name, values in sorted(source.facts.items()):
+            digest.update(f"{name} {values.dtype} {values.shape}\n".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:16]
 
 
