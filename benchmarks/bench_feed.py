@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pygan.data import paired_feed
-from pygan.data.command import make_facades
+from pygan.data.command import make
 from pygan.data.facades import facade
 from pygan.data.feeds import cores
 
@@ -33,7 +33,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, NO_GPU])]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("feed") / "facades"
-    make_facades(root, n=N_PAIRS, size="256", seed=0, holdout=0.1, ending="jpg", force=False)
+    make("facades", root, n=N_PAIRS, ending="jpg")
     return str(root)
 
 

@@ -1,48 +1,41 @@
-"""`pygan data make` writes the built-in facades to disk; `pygan data check` says what a folder holds."""
+"""`pygan data make` writes a built-in set to disk; `pygan data check` says what a folder holds."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from pygan.data import bad_classes, bad_halves
-from pygan.data.facades import PALETTE, facade
-from pygan.data.feeds import cores
-from pygan.data.images import EXTENSIONS, why
 from pygan.data.index import Entry, index_files, list_images
-from pygan.data.layouts import MARKER, Layout, UnpairedError, find_layout
-from pygan.data.sources import facade_name, houses_of
+from pygan.data.layouts import Layout, UnpairedError, find_layout
 from pygan.data.transforms import TRANSFORMS
-from pygan.errors import UserError, say
-
-_SAVE = {"png": {"compress_level": 1}, "jpg": {"quality": 95, "subsampling": 0}}  # 4:4:4 keeps label edges sharp
-_MARK = {"set": "facades", "natural_direction": "BtoA", "label_side": "B"}
-_SAY_EVERY_S = 5.0
+from pygan.data.writers import ENDINGS, KINDS, Order, write
+from pygan.errors import UserError
 
 
 def add_arguments(subparsers: argparse._SubParsersAction) -> None:
     """Add `make` and `check` to the subcommands of `pygan data`."""
-    make = subparsers.add_parser("make", help="write a built-in set to disk")
-    make.add_argument("what", choices=("facades",), help="which set")
-    make.add_argument("folder", type=Path, metavar="DIR", help="where to: gets train/, val/ and test/")
-    make.add_argument("--n", type=int, default=400, metavar="N", help="training pairs (default: 400 pairs)")
-    make.add_argument("--size", default="256", metavar="S", help="of each half, S or WxH (default: 256 pixels)")
-    make.add_argument("--seed", type=int, default=0, metavar="K", help="which set of houses (default: 0)")
-    make.add_argument(
-        "--holdout", type=float, default=0.1, metavar="X", help="size of val and of test (default: 0.1 of N)"
-    )
-    make.add_argument("--format", choices=tuple(_SAVE), default="png", help="of the files (default: png, exact labels)")
-    make.add_argument("--force", action="store_true", help="write into a folder that has files; replaces older facades")
+    titles = "; ".join(f"{name}: {kind.title}" for name, kind in KINDS.items())
+    make_ = subparsers.add_parser("make", help="write a built-in set to disk", description=titles)
+    make_.add_argument("what", choices=tuple(KINDS), help="which set")
+    make_.add_argument("folder", type=Path, metavar="DIR", help="where to")
+    make_.add_argument(
+        "--n", type=int, default=400, metavar="N",
+        help="training pictures; of facades pairs, of seasons pictures of each domain (default: 400 pictures)",
+    )  # fmt: skip
+    make_.add_argument("--size", metavar="S", help=f"of a picture, S or WxH (default: {_defaults('size')} pixels)")
+    make_.add_argument("--seed", type=int, default=0, metavar="K", help="which set of its kind (default: 0)")
+    make_.add_argument("--holdout", type=float, metavar="X", help="size of val and of test (default: 0.1 of N)")
+    make_.add_argument("--format", choices=ENDINGS, help=f"of the files (default: {_defaults('ending')})")
+    make_.add_argument(
+        "--layout", choices=[name for kind in KINDS.values() for name in kind.plans], help="of the folder (default: "
+        + ", ".join(f"{next(iter(kind.plans))} of {name}" for name, kind in KINDS.items()) + ")",
+    )  # fmt: skip
+    make_.add_argument("--force", action="store_true", help="write into a folder that has files; replaces an older set")
 
     check = subparsers.add_parser("check", help="look at every file of a set and say what is wrong")
     check.add_argument("folder", type=Path, metavar="DIR", help="the set, as for --data")
@@ -51,42 +44,56 @@ def add_arguments(subparsers: argparse._SubParsersAction) -> None:
     )
 
 
+def _defaults(what: str) -> str:
+    """As in 256 of facades, 128 of shapes."""
+    return ", ".join(f"{getattr(kind, what)} of {name}" for name, kind in KINDS.items())
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the parsed command. Returns the exit code: 0, or 2 when `check` found something bad. Errors: UserError."""
     if args.act == "make":
-        return make_facades(
-            args.folder, n=args.n, size=args.size, seed=args.seed, holdout=args.holdout, ending=args.format,
-            force=args.force,
+        return make(
+            args.what, args.folder, n=args.n, size=args.size, seed=args.seed, holdout=args.holdout, ending=args.format,
+            layout=args.layout, force=args.force,
         )  # fmt: skip
     return check(args.folder, plain=args.input_transform != "none")
 
 
-def make_facades(folder: Path, *, n: int, size: str, seed: int, holdout: float, ending: str, force: bool) -> int:
-    """Write train/, val/ and test/ of side-by-side pairs (photo left, labels right), file by file and atomically.
+def make(
+    what: str,
+    folder: Path,
+    *,
+    n: int,
+    size: str | None = None,
+    seed: int = 0,
+    holdout: float | None = None,
+    ending: str | None = None,
+    layout: str | None = None,
+    force: bool = False,
+) -> int:
+    """Write the built-in set `what` (a key of KINDS) to the folder, file by file and atomically. Returns 0.
 
-    The pictures are those that training on the built-in set `facades:<seed>` sees at the same size. Returns 0.
-    UserError for a folder that is not empty (unless force), cannot be written, or arguments that make no set.
+    n: training pictures. size: "S" or "WxH" pixels. holdout: part of n that val and test have. ending: "png" or "jpg".
+    layout: how the folder is laid out. None: as KINDS says, and 0.1 of n. The pictures are those that training on the
+    built-in set `<what>:<seed>` sees at the same size. UserError for a folder that is not empty (unless force), cannot
+    be written, or arguments that make no set.
     """
-    height, width = _parse_size(size)
-    if not 0 <= holdout < 1:
+    kind = KINDS[what]
+    height, width = _parse_size(size or kind.size)
+    if holdout is not None and not 0 <= holdout < 1:
         raise UserError(f"--holdout must be in [0, 1), got {holdout}")
     if not 0 <= seed < 1 << 63:
         raise UserError(f"--seed must be in 0..2^63-1, got {seed}")
-    houses = houses_of(n, holdout)
-    try:
-        if folder.exists() and any(folder.iterdir()) and not force:
-            raise UserError(f"{folder} is not empty: give a new folder, or --force to write into it")
-        for name in houses:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        jobs = {folder / name / f"{facade_name(i)}.{ending}": i for name, indices in houses.items() for i in indices}
-        _write_all(jobs, seed, (height, width), ending)
-        _remove_older([folder / name for name in houses], set(jobs))
-        _replace(folder / MARKER, json.dumps(_MARK | {"seed": seed}, indent=1).encode())
-    except OSError as error:
-        raise UserError(f"cannot write the set to {folder}: {why(error)}") from error
-    counts = ", ".join(f"{len(indices)} {name}" for name, indices in houses.items())
-    print(f"{folder}: {counts} pairs of {width}x{height} pixels, photo left and labels right")
-    print(f"train on them: pygan train pix2pix --data {folder}")
+    layout = layout or next(iter(kind.plans))
+    if layout not in kind.plans:
+        raise UserError(f"--layout of {what} must be one of {', '.join(kind.plans)}, got {layout}")
+    if layout == "celeba" and holdout is not None:
+        raise UserError("--holdout: CelebA's layout has one folder, training divides it; leave --holdout out")
+    ending = ending or ("jpg" if layout == "cub" else kind.ending)
+    files = kind.plans[layout](Order(n, height, width, seed, 0.1 if holdout is None else holdout, ending))
+    write(folder, files, seed, ending, force=force)
+    print(f"{folder}: {files.said}")
+    print(f"train on them: {files.use.format(folder)}")
     return 0
 
 
@@ -100,39 +107,6 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not (8 <= width <= 4096 and 8 <= height <= 4096):
         raise UserError(f"--size must be 8..4096 pixels each way, got {width}x{height}")
     return height, width
-
-
-def _write_all(jobs: dict[Path, int], seed: int, size: tuple[int, int], ending: str) -> None:
-    def write(path: Path) -> None:
-        photo, ids = facade(seed, jobs[path], size)
-        temporary = path.with_name(f".{path.name}.tmp")
-        picture = Image.fromarray(np.concatenate([photo, PALETTE[ids]], axis=1))
-        picture.save(temporary, format={"png": "PNG", "jpg": "JPEG"}[ending], **_SAVE[ending])
-        temporary.replace(path)
-
-    last = time.monotonic()
-    pool = ThreadPoolExecutor(min(16, cores()), thread_name_prefix="pygan-make")
-    try:
-        for done, _ in enumerate(pool.map(write, jobs), start=1):
-            if time.monotonic() - last > _SAY_EVERY_S:
-                last = time.monotonic()
-                say(f"{done} of {len(jobs)} pairs written")
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def _remove_older(folders: list[Path], written: set[Path]) -> None:
-    """Houses that an earlier, larger set left: they would be trained on as if they belonged to this one."""
-    for folder in folders:
-        for path in folder.glob("facade_*"):
-            if path not in written and path.suffix.lower() in EXTENSIONS:
-                path.unlink()
 
 
 def check(folder: Path, *, plain: bool) -> int:

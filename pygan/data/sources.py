@@ -247,13 +247,14 @@ def facade_name(index: int) -> str:
     return f"facade_{index:05d}"
 
 
-def houses_of(n_train: int, holdout: float) -> dict[str, range]:
+def houses_of(n_train: int, holdout: float, what: str = "houses") -> dict[str, range]:
     """Indices of the houses of "train", "val" and "test". Held-out houses are the same whatever `n_train` is.
 
-    n_train: training houses, 1..1,000,000; val and test have `holdout` times as many each, at least one.
+    n_train: training houses, 1..1,000,000; val and test have `holdout` times as many each, at least one. what: what a
+    built-in set other than the facades has, for the error message.
     """
     if not 1 <= n_train <= _SPLIT_STRIDE:
-        raise UserError(f"a built-in set has 1..{_SPLIT_STRIDE:,} training houses, got {n_train}")
+        raise UserError(f"a built-in set has 1..{_SPLIT_STRIDE:,} training {what}, got {n_train}")
     n_held_out = max(1, round(holdout * n_train))
     counts = {"train": n_train, "val": n_held_out, "test": n_held_out}
     return {name: range(k * _SPLIT_STRIDE, k * _SPLIT_STRIDE + count) for k, (name, count) in enumerate(counts.items())}
