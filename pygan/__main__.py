@@ -52,6 +52,8 @@ def _parser(train_gan: str | None, doctor_gan: str | None = None) -> argparse.Ar
         "--to", metavar="NAMES", help="labels of the result, of a GAN of many domains: Blond_Hair,Male"
     )
 
+    _import_flags(verbs.add_parser("import", help="make a run of a network that another program trained", **formatter))
+
     sample = verbs.add_parser("sample", help="write a grid of what a trained network makes", **formatter)
     sample.add_argument("run", type=Path, metavar="RUN", help="run directory")
     sample.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the picture to write")
@@ -111,6 +113,20 @@ def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
     session.add_argument("--max-steps", type=int, metavar="N", help="stop, saved, at this step (default: no limit)")
     session.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     add_flags(parser.add_argument_group("the recipe"), gan.Recipe)
+
+
+def _import_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="*_net_G.pth or *-G.ckpt")
+    parser.add_argument(
+        "--as", dest="gan", choices=("pix2pix", "cyclegan", "stargan"), required=True, help="the GAN that it is of"
+    )
+    parser.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: runs/GAN/FILE)")
+    parser.add_argument("--back", type=Path, metavar="FILE", help="cyclegan: the network from B to A (default: none)")
+    parser.add_argument("--norm", choices=("batch", "instance"), default="", help="where the file does not say it")
+    parser.add_argument("--dropout", action=argparse.BooleanOptionalAction, help="where the file does not say it")
+    parser.add_argument("--eval", action="store_true", help="use running statistics and no dropout")
+    parser.add_argument("--labels", default="", metavar="NAMES", help="stargan: names of its labels, a list")
+    parser.add_argument("--labels-2", default="", metavar="NAMES", help="stargan: those of its second data set")
 
 
 def _use_flags(parser: argparse.ArgumentParser) -> None:
@@ -201,6 +217,11 @@ def _run(argv: Sequence[str]) -> int:
             overwrite=args.overwrite,
             options={name: value for name in ("direction", "to") if (value := getattr(args, name)) is not None},
         )
+    if args.verb == "import":
+        from pygan.imports import Asked, import_network
+
+        asked = Asked(args.back, args.norm, args.dropout, args.eval, args.labels, args.labels_2)
+        return import_network(args.file, args.gan, args.run, asked)
     if args.verb == "sample":
         from pygan.sample import sample
 

@@ -92,6 +92,8 @@ class Recipe(BaseRecipe):
         "batch", "statistics of BatchNorm in use: each image's own or the running ones", choices=("batch", "running")
     )
 
+    learned: str = option("both", "directions that there are; AtoB: of an imported network", choices=("both", "AtoB"))
+
     def __post_init__(self) -> None:
         super().__post_init__()
         least = {"crop_size": 8, "levels": 0, "ngf": 1, "ndf": 1, "input_channels": 0, "output_channels": 0}
@@ -354,10 +356,12 @@ def translate(
 
     A: (n, c, h, w) in [-1, 1] of the domain that `direction` ("AtoB" or "BtoA") begins at, h and w multiples of
     `G.multiple`. rng plays no part. Nothing depends on the batch: batch statistics are each image's own. Errors:
-    UserError for another direction.
+    UserError for another direction, or one that was not imported.
     """
     if direction not in ("AtoB", "BtoA"):
         raise UserError(f"--direction must be AtoB or BtoA, got {direction!r}")
+    if direction == "BtoA" and recipe.learned == "AtoB":
+        raise UserError("--direction BtoA: only the network from A to B was imported; import it with --back FILE")
     one_way = G.AtoB if direction == "AtoB" else G.BtoA
     groups = A.shape[0] if recipe.test_bn == "batch" else 1
     return one_way(A, Mode(statistics=recipe.test_bn, groups=groups)).clamp(-1.0, 1.0)

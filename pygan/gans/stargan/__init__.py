@@ -7,7 +7,9 @@ to 8.
 """
 
 from pygan.gans.stargan.recipe import (
+    CELEBA,
     PRESETS,
+    RAFD,
     Recipe,
     batches,
     build,
@@ -23,7 +25,9 @@ from pygan.gans.stargan.recipe import (
 )
 
 __all__ = [
+    "CELEBA",
     "PRESETS",
+    "RAFD",
     "Recipe",
     "batches",
     "build",
