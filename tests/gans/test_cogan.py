@@ -304,14 +304,19 @@ def test_more_starts_are_never_worse():
     assert all(param.grad is None for param in G.parameters())
 
 
-def test_pictures_that_translation_cannot_take():
-    recipe = tiny()
-    G = cogan.build(recipe, "cpu").G
-    with pytest.raises(UserError, match="pictures of 32x32 pixels alone, got 32x64") as caught:
-        cogan.translate(G, recipe, torch.zeros(1, 3, 32, 64))
-    assert "\n" not in str(caught.value)
+def test_a_larger_picture_is_taken_tile_by_tile():
+    recipe = tiny(channels=(1, 3))
+    G, (A, _) = cogan.build(recipe, "cpu").G, pair(recipe, n=4)
+    rows = [torch.cat((A[i], A[i + 1]), dim=2) for i in (0, 2)]
+    whole = cogan.translate(G, recipe, torch.cat(rows, dim=1)[None])
+    assert whole.shape == (1, 3, 64, 64)
+    tiles = cogan.translate(G, recipe, A)
+    torch.testing.assert_close(whole[0, :, :32, 32:], tiles[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole[0, :, 32:, :32], tiles[2], rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="multiples of 32, got 32x40"):
+        cogan.translate(G, recipe, torch.zeros(1, 1, 32, 40))
     with pytest.raises(ValueError, match='direction must be "AtoB" or "BtoA"'):
-        cogan.translate(G, recipe, torch.zeros(1, 3, 32, 32), direction="both")
+        cogan.translate(G, recipe, A, direction="both")
 
 
 def test_the_measure_is_a_distance_of_distributions():

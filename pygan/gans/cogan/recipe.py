@@ -225,39 +225,49 @@ def translate(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None
 
     The z whose picture is nearest to A in the mean square is searched for (Liu & Tuzel 2016, 4, "cross-domain image
     transformation"), by Adam from `translate_starts` places, for each picture by itself; then the other domain's
-    picture of it is painted. A: (n, c, h, w) in [-1, 1], h = w = the recipe's crop_size, of the domain that `direction`
-    ("AtoB" or "BtoA") begins at. rng: int64[2] {seed, offset} on the device, of the places; None: the recipe's seed.
-    Errors: UserError for pictures of another size.
+    picture of it is painted. A: (n, c, h, w) in [-1, 1] of the domain that `direction` ("AtoB" or "BtoA") begins at, h
+    and w multiples of `G.multiple`; a larger picture than trained on is taken tile by tile. rng: int64[2] {seed,
+    offset} on the device, of the places; None: the recipe's seed.
     """
     if direction not in ("AtoB", "BtoA"):
         raise ValueError(f'direction must be "AtoB" or "BtoA", got {direction!r}')
-    if A.shape[2:] != (recipe.crop_size, recipe.crop_size):
-        height, width = A.shape[2:]
-        raise UserError(
-            f"cogan paints pictures of {recipe.crop_size}x{recipe.crop_size} pixels alone, got {height}x{width}: "
-            "resize them, or train with another --crop-size"
-        )
-    source, target = direction[0], direction[-1]
+    n, c, height, width = A.shape
+    size = recipe.crop_size
+    if height % size or width % size:
+        raise ValueError(f"height and width of A must be multiples of {size}, got {height}x{width}")
     if rng is None:
         rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=A.device)
-    n, starts = A.shape[0], recipe.translate_starts
+    tiles = A.view(n, c, height // size, size, width // size, size).permute(0, 2, 4, 1, 3, 5).reshape(-1, c, size, size)
+    tiles = _search(G, recipe, tiles, rng, direction[0], direction[-1])
+    tiles = tiles.reshape(n, height // size, width // size, -1, size, size)
+    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(n, -1, height, width)
+
+
+def _search(G: nn.Module, recipe: Recipe, image: Tensor, rng: Tensor, source: str, target: str) -> Tensor:
+    """The pictures of the domain `target` for those of `source`, (n, c, size, size)."""
+    n, starts = image.shape[0], recipe.translate_starts
     mode = Mode(statistics="running")
     with torch.inference_mode(mode=False):
-        wanted = A.clone()[:, None]  # (n, 1, c, h, w); a clone, as an inference tensor cannot be learned from
-        begin = normal(rng.clone(), _Z_IN_USE, (starts, recipe.z_dim), dtype=A.dtype)
+        wanted = image.clone()[:, None]  # (n, 1, c, h, w); a clone, as an inference tensor cannot be learned from
+        begin = normal(rng.clone(), _Z_IN_USE, (starts, recipe.z_dim), dtype=image.dtype)
         z = begin.repeat(n, 1).requires_grad_()  # (n starts, z_dim): for each picture the same places
     with torch.inference_mode(mode=False), torch.enable_grad(), gradients_for([z]):
         opt = torch.optim.Adam([z], lr=recipe.translate_lr)
-        distance = torch.empty(0)
-        for i in range(recipe.translate_steps + 1):
-            found = G.paint(G.features(z, mode), source, A.dtype)
-            distance = (found.view(n, starts, *found.shape[1:]) - wanted).square().mean(dim=(2, 3, 4))  # (n, starts)
-            if i < recipe.translate_steps:
-                (z.grad,) = torch.autograd.grad(distance.sum(), z)
-                opt.step()
+        for _ in range(recipe.translate_steps):
+            distance = _distance(G.paint(G.features(z, mode), source, image.dtype), wanted)
+            (z.grad,) = torch.autograd.grad(distance.sum(), z)
+            opt.step()
     with torch.no_grad():
-        best = z.detach().view(n, starts, -1)[torch.arange(n, device=A.device), distance.argmin(dim=1)]
-        return G.paint(G.features(best, mode), target, A.dtype)
+        features = G.features(z.detach(), mode)
+        best = _distance(G.paint(features, source, image.dtype), wanted).argmin(dim=1)  # (n,)
+        rows = torch.arange(n, device=image.device) * starts + best
+        return G.paint(features.index_select(0, rows), target, image.dtype)
+
+
+def _distance(found: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squares (n, starts) of found (n starts, c, h, w) from wanted (n, 1, c, h, w)."""
+    n = wanted.shape[0]
+    return (found.view(n, -1, *found.shape[1:]) - wanted).square().mean(dim=(2, 3, 4))
 
 
 @torch.no_grad()
