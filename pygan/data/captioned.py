@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pygan.data import shapes
+from pygan.data.birds import (
+    NAMES,
+    bird_window,
+    has_embeddings,
+    picture_files,
+    read_arrays,
+    read_part,
+    read_places,
+    read_texts,
+)
+from pygan.data.built_in import built_in, drawn_pictures, indices_of
 from pygan.data.caption_files import CAPTIONS, Row, read_captions
 from pygan.data.index import Entry, list_images, some
 from pygan.data.layouts import HELD_OUT, Item
 from pygan.data.picture_files import (
+    PictureArrays,
     PictureFiles,
     Window,
     channels_of,
@@ -82,18 +96,142 @@ class CaptionedPictures(PictureSource):
 def captioned_source(recipe: Any, split: str) -> CaptionedPictures:
     """The captioned pictures of one split ("train" or "held-out") of the set that the recipe names.
 
-    recipe.data: a folder, see KNOWN. Fields read: as `pictures_source`, and text_encoder ("auto": the embeddings that
-    come with the set, else the built-in encoder; else see `text.encoder`) and where ("box" or "keypoints": pictures are
-    not cut to the box, which is then a condition). Errors: UserError, one line, for everything that is wrong with the
-    data.
+    recipe.data: a folder, see KNOWN; or "", "shapes" or "shapes:7" for what is drawn. Fields read: as by
+    `pictures_source`, and text_encoder ("auto": the embeddings that come with the set, else the built-in encoder; else
+    see `text.encoder`) and where ("box" or "keypoints": birds are not cut to their box, which is then a condition).
+    Errors: UserError, one line, for everything that is wrong with the data.
     """
     load_size_of(recipe, split)
+    drawn = built_in(recipe.data, "shapes", ("shapes",))
+    if drawn:
+        return _drawn(recipe, split, drawn[1])
     root = Path(os.path.expanduser(recipe.data))
+    using = getattr(recipe, "text_encoder", "auto") or "auto"
+    found = _find(recipe, root, split, embeddings=using == "auto")
+    chosen = found.train if split == "train" else found.held_out
+    captions = [caption for i in chosen for caption in found.captions[i]]
+    texts = found.texts
+    if texts is not None:
+        texts, title = np.concatenate([texts[i] for i in chosen]), "char-CNN-RNN embeddings"
+    else:
+        if not all(captions):
+            raise UserError(
+                f"--text-encoder {using}: {root} has embeddings, but no captions in text_c10/ to encode; use "
+                f"--text-encoder auto"
+            )
+        encoding = encoder(using)
+        texts, title = embed(captions, encoding, root), f"{encoding.title} embeddings"
+    facts = {
+        "text_range": ranges([len(found.captions[i]) for i in chosen]),
+        "class": np.array([found.kinds[i] for i in chosen], dtype=np.int64),
+    }
+    pictures, frames = _pictures(recipe, split, found, f"{len(captions)} captions, {title} of {texts.shape[1]}")
+    if found.boxes is not None:
+        facts["box"] = boxes_in_parts(found.boxes[chosen], frames)
+    if found.points is not None:
+        facts["keypoints"] = points_in_parts(found.points[chosen], frames)
+    return CaptionedPictures(pictures, captions, texts, facts, description=pictures.describe(), mirror=found.mirror)
+
+
+def captioned_pictures(recipe: Any, split: str, root: Path) -> PictureSource:
+    """The pictures alone of a captioned set, cut as for `captioned_source`."""
+    found = _find(recipe, root, split, embeddings=False)
+    return _pictures(recipe, split, found, "captions not used")[0]
+
+
+@dataclass
+class Captioned:
+    """A captioned set whose files have been checked. Lists and NumPy arrays have an entry per picture.
+
+    items: with their file, entries: of all files; or arrays: the pictures themselves, uint8 (h, w, 3), by number.
+    windows: what is cut from each. train, held_out: numbers of the pictures; where: in words. captions: by number, ""
+    where only embeddings are known; texts: by number (captions, d), None: to be encoded; both of at least one split.
+    kinds: numbers of the classes. boxes (n, 4), points (n, k, 3): in pixels.
+    """
+
+    root: Path
+    what: str
+    items: list[Item]
+    entries: dict[Path, Entry]
+    windows: list[Window | None]
+    train: list[int]
+    held_out: list[int]
+    where: str
+    captions: dict[int, list[str]]
+    kinds: list[int]
+    notes: list[str]
+    arrays: dict[int, np.ndarray] | None = None
+    files: tuple[Path, ...] = ()
+    texts: dict[int, np.ndarray] | None = None
+    boxes: np.ndarray | None = None
+    points: np.ndarray | None = None
+    mirror: tuple[int, ...] = ()
+
+
+def _find(recipe: Any, root: Path, split: str, *, embeddings: bool) -> Captioned:
+    """The set at `root`. embeddings: read those of the split that come with it."""
+    if has_embeddings(root):
+        return _from_birds(recipe, root, split, embeddings)
     need_folder(root, KNOWN)
-    return _from_jsonl(recipe, split, root)
+    return _from_jsonl(recipe, root)
 
 
-def _from_jsonl(recipe: Any, split: str, root: Path) -> CaptionedPictures:
+def _pictures(recipe: Any, split: str, found: Captioned, texts: str) -> tuple[PictureSource, np.ndarray]:
+    """The pictures of a split, and (n, 4) the part of each that is used: left, top, right, bottom in pixels."""
+    chosen, channels = found.train if split == "train" else found.held_out, channels_of(recipe)
+    checked = [found.entries[file] for item in found.items for file in item.files]
+    size = sizes(checked) if checked else "x".join(map(str, next(iter(found.arrays.values())).shape[1::-1]))
+    said = [
+        f"{found.root}: {found.what} of {size} pixels, {len(found.train)} to train, {len(found.held_out)} held out "
+        f"({found.where}), {texts}",
+        *found.notes,
+        *conversions(checked, channels),
+    ]
+    common = {
+        "load_size": load_size_of(recipe, split),
+        "channels": channels,
+        "filter_name": photo_filter(recipe),
+        "description": "; ".join(said),
+    }
+    items, windows = [found.items[i] for i in chosen], [found.windows[i] for i in chosen]
+    if found.arrays is None:
+        used = [found.entries[item.files[0]] for item in items]
+        frames = [w or (0, 0, e.width, e.height) for w, e in zip(windows, used, strict=True)]
+        pictures = PictureFiles(items, found.entries, windows=windows, **common)
+        return pictures, np.array(frames, dtype=np.float64)
+    arrays = [found.arrays[i] for i in chosen]
+    frames = [(0, 0, array.shape[1], array.shape[0]) for array in arrays]
+    names = [item.name for item in items]
+    return PictureArrays(names, arrays.__getitem__, files=found.files, **common), np.array(frames, dtype=np.float64)
+
+
+def _drawn(recipe: Any, split: str, seed: int) -> CaptionedPictures:
+    """The built-in shapes: classes, boxes and key points are of the main shape, and of all."""
+    pictures = drawn_pictures(recipe, split, "shapes", seed)
+    numbers = indices_of(recipe, split)
+    scenes = [shapes.plan(seed, index) for index in numbers]
+    said = [shapes.captions(scene, seed, index) for scene, index in zip(scenes, numbers, strict=True)]
+    captions = [caption for of_one in said for caption in of_one]
+    encoding = encoder(getattr(recipe, "text_encoder", "auto") or "auto")
+    main, colours = [scene.items[0] for scene in scenes], list(shapes.COLOURS)
+    facts = {
+        "text_range": ranges([shapes.CAPTIONS] * len(scenes)),
+        "class": np.array([colours.index(m.colour) * len(shapes.KINDS) + shapes.KINDS.index(m.kind) for m in main]),
+        "box": np.array([shapes.bounds(item) for item in main], dtype=np.float32),
+        "keypoints": np.array([shapes.keypoints(scene) for scene in scenes], dtype=np.float32),
+    }
+    return CaptionedPictures(
+        pictures,
+        captions,
+        encoding.encode(captions),
+        facts,
+        description=f"{pictures.describe()}, {shapes.CAPTIONS} captions each, {encoding.title} embeddings of "
+        f"{encoding.dim}",
+        mirror=[5 * (k // 5) + (0, 1, 4, 3, 2)[k % 5] for k in range(shapes.KEYPOINTS)],
+    )
+
+
+def _from_jsonl(recipe: Any, root: Path) -> Captioned:
     rows, notes = _rows(root, recipe.skip_bad)
     items = [Item(Path(row.file).with_suffix("").as_posix(), (root / row.file,)) for row in rows]
     if len({item.name for item in items}) < len(items):  # cat.jpg and cat.png are two pictures
@@ -102,39 +240,90 @@ def _from_jsonl(recipe: Any, split: str, root: Path) -> CaptionedPictures:
     here = set(good)
     rows = [row for row, item in zip(rows, items, strict=True) if item in here]
     train, held_out, where = _splits(rows, recipe.holdout, root)
-    chosen = train if split == "train" else held_out
-    kinds = {name: k for k, name in enumerate(sorted({row.kind for row in rows}))}
-    used = [good[i] for i in chosen]
-    windows = windows_of(pre_crop_of(recipe), root, used, entries)
-    found, channels = [entries[item.files[0]] for item in good], channels_of(recipe)
-    captions = [caption for i in chosen for caption in rows[i].captions]
-    using = encoder(getattr(recipe, "text_encoder", "auto"))
-    facts = {
-        "text_range": ranges([len(rows[i].captions) for i in chosen]),
-        "class": np.array([kinds[rows[i].kind] for i in chosen], dtype=np.int64),
-    }
-    frames = frames_of(windows, [entries[item.files[0]] for item in used])
-    if rows[0].box:
-        facts["box"] = boxes_in_parts(np.array([rows[i].box for i in chosen]), frames)
-    if rows[0].keypoints:
-        facts["keypoints"] = points_in_parts(np.array([rows[i].keypoints for i in chosen]), frames)
-    said = [
-        f"{root}: captioned pictures of {sizes(found)} pixels, {len(train)} to train, {len(held_out)} held out "
-        f"({where}), {sum(len(row.captions) for row in rows)} captions, {using.identity} embeddings of {using.dim}",
-        *notes,
-        *conversions(found, channels),
-        *([left_out] if left_out else []),
-    ]
-    pictures = PictureFiles(
-        used,
-        entries,
-        load_size=load_size_of(recipe, split),
-        channels=channels,
-        filter_name=photo_filter(recipe),
-        description="; ".join(said),
-        windows=windows,
+    numbers = {name: k for k, name in enumerate(sorted({row.kind for row in rows}))}
+    return Captioned(
+        root=root,
+        what="captioned pictures",
+        items=good,
+        entries=entries,
+        windows=windows_of(pre_crop_of(recipe), root, good, entries),
+        train=train,
+        held_out=held_out,
+        where=where,
+        captions={i: list(row.captions) for i, row in enumerate(rows)},
+        kinds=[numbers[row.kind] for row in rows],
+        notes=[*notes, *([left_out] if left_out else [])],
+        boxes=np.array([row.box for row in rows]) if rows[0].box else None,
+        points=np.array([row.keypoints for row in rows]) if rows[0].keypoints else None,
     )
-    return CaptionedPictures(pictures, captions, embed(captions, using, root), facts, description=pictures.describe())
+
+
+def _from_birds(recipe: Any, root: Path, split: str, embeddings: bool) -> Captioned:
+    """Birds or flowers. Embeddings, captions and pictures in pickles are read of `split` alone."""
+    has_test = (root / "test" / NAMES).is_file()
+    wanted = "test" if split == "held-out" and has_test else "train"
+    parts = {}
+    for name in ("train", "test"):
+        part = read_part(root, name, embeddings=embeddings and name == wanted)
+        if part:
+            parts[name] = part
+    names = [name for part in parts.values() for name in part.names]
+    kinds = [kind for part in parts.values() for kind in part.kinds]
+    train, held_out, where = list(range(len(parts["train"].names))), [], "test"
+    if has_test:
+        held_out = list(range(len(train), len(names)))
+    else:
+        train, held_out, where = divide(names, recipe.holdout)
+    first = len(parts["train"].names) if wanted == "test" else 0
+    mine = range(first, first + len(parts[wanted].names))  # what belongs to the wanted part
+    texts = dict(zip(mine, parts[wanted].texts, strict=True)) if embeddings else None
+    counts = [len(texts[i]) for i in mine] if texts else [0] * len(mine)
+    captions = dict(zip(mine, read_texts(root, parts[wanted].names, counts), strict=True))
+    condition = getattr(recipe, "where", "")
+    files = picture_files(root, names, skip=recipe.skip_bad)
+    if files is None:
+        if condition:
+            raise UserError(f"--where {condition}: {root} has only pictures that are cut already; add CUB_200_2011/")
+        arrays, path = read_arrays(root, wanted, load_size_of(recipe, split), len(mine))
+        if (pre_crop := pre_crop_of(recipe)) != "none":
+            raise UserError(f"--pre-crop {pre_crop}: the pictures in {path} are cut already; leave it out")
+        return Captioned(
+            root=root, what="captioned pictures in pickles", items=[Item(name, ()) for name in names], entries={},
+            windows=[None] * len(names), train=train, held_out=held_out, where=where, captions=captions, kinds=kinds,
+            notes=[], arrays=dict(zip(mine, arrays, strict=True)), files=(path,), texts=texts,
+        )  # fmt: skip
+    there = [Item(name, (file,)) for name, file in zip(names, files, strict=True) if file]
+    good, entries, left_out = open_items(root, there, recipe.skip_bad)
+    here = {item.name for item in good}
+    new = {old: k for k, old in enumerate(i for i, name in enumerate(names) if name in here)}
+    train, held_out = ([new[i] for i in part if i in new] for part in (train, held_out))
+    if not train or not held_out:
+        raise UserError(f"no good picture is left {'held out' if train else 'to train on'} in {root}")
+    places = read_places(root, [item.name for item in good])
+    pre_crop, notes = pre_crop_of(recipe), [left_out] if left_out else []
+    if len(there) < len(names):
+        notes.append(f"{len(names) - len(there)} missing pictures left out")
+    windows = windows_of(pre_crop, root, good, entries)
+    if places.boxes is not None and pre_crop == "none" and not condition:
+        windows = [bird_window(box, entries[item.files[0]]) for box, item in zip(places.boxes, good, strict=True)]
+        notes.insert(0, "cut to the square round the box")
+    return Captioned(
+        root=root,
+        what="captioned pictures",
+        items=good,
+        entries=entries,
+        windows=windows,
+        train=train,
+        held_out=held_out,
+        where=where,
+        captions={new[i]: text for i, text in captions.items() if i in new},
+        kinds=[kinds[i] for i in new],
+        notes=notes,
+        texts={new[i]: text for i, text in texts.items() if i in new} if texts else None,
+        boxes=places.boxes,
+        points=places.points,
+        mirror=places.mirror,
+    )
 
 
 def _rows(root: Path, skip: bool) -> tuple[list[Row], list[str]]:
@@ -203,8 +392,3 @@ def points_in_parts(points: np.ndarray, frames: np.ndarray) -> np.ndarray:
     places = (points[:, :, :2] - frames[:, None, :2]) / (frames[:, None, 2:] - frames[:, None, :2])
     seen = (points[:, :, 2:] > 0) & ((places >= 0) & (places <= 1)).all(axis=2, keepdims=True)
     return np.where(seen, np.concatenate([places, np.ones_like(places[:, :, :1])], axis=2), 0).astype(np.float32)
-
-
-def frames_of(windows: Sequence[Window | None], entries: Sequence[Entry]) -> np.ndarray:
-    """float64 (n, 4): left, top, right, bottom of what is used of each picture."""
-    return np.array([w or (0, 0, e.width, e.height) for w, e in zip(windows, entries, strict=True)], dtype=np.float64)

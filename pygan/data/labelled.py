@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pygan.data import celeba, cifar
+from pygan.data.built_in import built_in, drawn_faces
+from pygan.data.faces import ATTRIBUTES
 from pygan.data.layouts import HELD_OUT, Item, items_in
 from pygan.data.picture_files import (
     PictureFiles,
@@ -22,6 +27,7 @@ from pygan.data.picture_files import (
     sizes,
     windows_of,
 )
+from pygan.data.singles import cifar_source
 from pygan.data.sources import PictureSource
 from pygan.errors import UserError
 
@@ -34,14 +40,63 @@ KNOWN = (
 def labelled_source(recipe: Any, split: str, data: str) -> PictureSource:
     """The pictures of one split ("train" or "held-out") of the set `data`, with facts["label"]: float32 (n, k), 0 or 1.
 
-    `labels` of the source names the k columns. data: a folder, see KNOWN. Fields read: as `pictures_source`, and attrs:
-    names separated by commas of the attributes to take, "": Black_Hair, Blond_Hair, Brown_Hair, Male and Young where
-    the set has them, else all. Errors: UserError, one line, for everything that is wrong with the data.
+    `labels` of the source names the k columns. data: a folder, see KNOWN; or "", "faces" or "faces:7" for what is
+    drawn. Fields read: as by `pictures_source`, and attrs: names separated by commas of the attributes to take, "":
+    Black_Hair, Blond_Hair, Brown_Hair, Male and Young where the set has them, else all; sets of classes have no
+    attributes. Errors: UserError, one line, for everything that is wrong with the data.
     """
     load_size_of(recipe, split)
+    attrs = getattr(recipe, "attrs", "")
+    drawn = built_in(data, "faces", ("faces",))
+    if drawn:
+        return drawn_faces(recipe, split, drawn[1], celeba.choose(attrs, ATTRIBUTES, "the built-in faces"))
     root = Path(os.path.expanduser(data))
+    if files := cifar.find(root):
+        return cifar_source(recipe, split, root, files)
     need_folder(root, KNOWN)
+    if folder := celeba.picture_folder(root):
+        path = celeba.find(root, celeba.ATTRIBUTES_FILE)
+        if not path:
+            raise UserError(f"{root} looks like CelebA, but has no {celeba.ATTRIBUTES_FILE}: fetch it")
+        return _celeba(recipe, split, root, folder, path, attrs)
+    if (root / celeba.ATTRIBUTES_FILE).is_file():
+        raise UserError(f"{root} has a {celeba.ATTRIBUTES_FILE}, but no folder images/: unpack the pictures there")
     return _class_folders(recipe, split, root)
+
+
+def _celeba(recipe: Any, split: str, root: Path, folder: Path, path: Path, attrs: str) -> PictureSource:
+    """CelebA with the attributes of the file `path`, divided as StarGAN's code does."""
+    names, rows = celeba.read_attributes(path)
+    chosen = celeba.choose(attrs, names, str(path))
+    pairs, notes = celeba.match(path, list(rows), celeba.items_of(folder), skip=recipe.skip_bad)
+    good, entries, left_out = open_items(root, [item for _, item in pairs], recipe.skip_bad)
+    here = set(good)
+    first, last, where = celeba.stargan_split(len(pairs), recipe.holdout)  # of all rows, as good as they are
+    parts = [[pairs[i] for i in part if pairs[i][1] in here] for part in (first, last)]
+    if not all(parts):
+        raise UserError(f"no good picture is left {'held out' if parts[0] else 'to train on'} in {root}")
+    used = parts[0] if split == "train" else parts[1]
+    values = np.stack(list(rows.values()))[[i for i, _ in used]][:, [names.index(name) for name in chosen]]
+    found, channels = [entries[item.files[0]] for item in good], channels_of(recipe)
+    said = [
+        f"{root}: CelebA, pictures of {sizes(found)} pixels with {', '.join(chosen)}, {len(parts[0])} to train, "
+        f"{len(parts[1])} held out ({where})",
+        *notes,
+        *conversions(found, channels),
+        *([left_out] if left_out else []),
+    ]
+    items = [item for _, item in used]
+    return PictureFiles(
+        items,
+        entries,
+        load_size=load_size_of(recipe, split),
+        channels=channels,
+        filter_name=photo_filter(recipe),
+        description="; ".join(said),
+        windows=windows_of(pre_crop_of(recipe), root, items, entries),
+        facts={"label": (values > 0).astype(np.float32)},
+        labels=chosen,
+    )
 
 
 def _class_folders(recipe: Any, split: str, root: Path) -> PictureSource:

@@ -175,6 +175,14 @@ def window_of(pre_crop: str, width: int, height: int) -> Window | None:
     return left, top, left + wide, top + high
 
 
+def check_pre_crop(pre_crop: str, width: int, height: int, where: Path) -> None:
+    """UserError unless `pre_crop` fits into the pictures of `where`, which are all of this size."""
+    try:
+        window_of(pre_crop, width, height)
+    except UserError as error:
+        raise UserError(f"{where}: pictures of {error}") from None
+
+
 def windows_of(pre_crop: str, root: Path, items: Sequence[Item], entries: Mapping[Path, Entry]) -> list[Window | None]:
     """`window_of` each item's file. UserError that names those it does not fit into."""
     windows, misfits = [], []

@@ -21,10 +21,14 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 class Encoder(Protocol):
-    """What turns captions into embeddings. dim: length of one; identity: changes whenever the embeddings would."""
+    """What turns captions into embeddings.
+
+    dim: length of one; identity: changes whenever the embeddings would; title: for the user.
+    """
 
     dim: int
     identity: str
+    title: str
 
     def encode(self, captions: Sequence[str]) -> np.ndarray:
         """float32 (n, dim). A caption always becomes the same numbers, whatever the others are."""
@@ -41,6 +45,7 @@ class Hashing:
 
     dim = 256
     identity = "hashing 1"
+    title = "built-in hashing"
 
     def encode(self, captions: Sequence[str]) -> np.ndarray:
         return np.stack([self._one(caption) for caption in captions]) if captions else np.zeros((0, self.dim), "f4")
@@ -83,6 +88,7 @@ class SentenceTransformer:
             raise UserError(
                 f"--text-encoder {name}: no such model on this machine ({text}); give its folder"
             ) from error
+        self.title = path.name
         self.dim = int(self._model.get_sentence_embedding_dimension())
         self.identity = f"sentence-transformers {name} {_files_of(path)}"
 

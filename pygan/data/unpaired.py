@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pygan.data.built_in import built_in, seasons_sources
 from pygan.data.index import Entry, list_images
 from pygan.data.layouts import HELD_OUT, Item, cityscapes, items_in
 from pygan.data.picture_files import (
@@ -47,11 +48,15 @@ class Domains:
 def unpaired_sources(recipe: Any, split: str) -> tuple[PictureSource, PictureSource]:
     """The domains A and B of one split ("train" or "held-out"), each with its own pictures, names and length.
 
-    recipe.data: a folder, see KNOWN. Fields read: load_size, crop_size, resample, pre_crop, holdout, skip_bad,
-    input_channels (of A), output_channels (of B); those that a recipe does not have are left at their defaults. Errors:
-    UserError, one line, for everything that is wrong with the data.
+    recipe.data: a folder, see KNOWN; or "", "seasons" or "seasons:7" for what is drawn. Fields read: load_size,
+    crop_size, resample, pre_crop, holdout, skip_bad, data_images, input_channels (of A) and output_channels (of B);
+    resample, pre_crop and the channels need not be there. Errors: UserError, one line, for everything that is wrong
+    with the data.
     """
     load_size, pre_crop = load_size_of(recipe, split), pre_crop_of(recipe)
+    drawn = built_in(recipe.data, "seasons", ("seasons",))
+    if drawn:
+        return seasons_sources(recipe, split, drawn[1])
     domains = find_domains(Path(os.path.expanduser(recipe.data)), skip_unpaired=recipe.skip_bad)
     sources = []
     for k, (side, field) in enumerate((("A", "input_channels"), ("B", "output_channels"))):
