@@ -390,10 +390,12 @@ def test_a_phase_begins_where_the_one_before_ended(ema):
     for part in simgan.phases(tiny_paper(ema_half_life_images=ema)):
         state = simgan.build(part, "cpu")
         if before is not None:
-            simgan.inherit_(state, before.networks())
-            for name, net in before.networks().items():
+            simgan.inherit_(state, before.nets)
+            for name, net in before.nets.items():
+                heirs = [state.nets[name], *([state.ema[name]] if name in state.ema else [])]
                 for key, value in net.state_dict().items():
-                    assert torch.equal(value, state.networks()[name].state_dict()[key])
+                    assert all(torch.equal(value, heir.state_dict()[key]) for heir in heirs)
+            assert state.ema.keys() == ({"G"} if ema else set())
         start = {name: [p.clone() for p in net.parameters()] for name, net in state.nets.items()}
         for seed in range(2):
             assert all(value.isfinite() for value in simgan.step(state, part, pair(part, seed=seed)).values())

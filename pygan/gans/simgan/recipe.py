@@ -167,12 +167,15 @@ def phases(recipe: Recipe) -> tuple[Recipe, ...]:
     return (*parts, dataclasses.replace(recipe, phase="adversarial"))
 
 
-@torch.no_grad()
 def inherit_(state: State, before: Mapping[str, nn.Module]) -> None:
-    """Begin with the nets of the phase before (by the names of `State.networks`); the optimizers begin anew."""
-    for name, net in state.networks().items():
-        if name in before:
-            net.load_state_dict(before[name].state_dict())
+    """Begin with the nets of the phase before, G's average with its G. before: {"G": net, "D": net}.
+
+    The optimizers and the history begin anew.
+    """
+    for name, net in before.items():
+        for follower in (state.nets[name], state.ema.get(name)):
+            if follower is not None:
+                follower.load_state_dict(net.state_dict())
     state.refresh_()
 
 
