@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pygan.data import hdf5
 from pygan.data.choice import open_feeds, stream_of
 from pygan.data.feeds import (
     Batch,
@@ -80,7 +81,10 @@ def paired_source(recipe: Any, split: str) -> PairSource:
     built_in = _BUILT_IN.fullmatch(recipe.data)
     if built_in and not (recipe.data and Path(recipe.data).is_dir()):
         return _built_in(recipe, split, load_size, int(built_in[1] or 0))
-    return _from_folder(recipe, split, load_size, Path(os.path.expanduser(recipe.data)))
+    root = Path(os.path.expanduser(recipe.data))
+    if recipe.input_transform == "none" and (file := hdf5.find(root)):
+        return hdf5.pairs_source(recipe, split, load_size, file)
+    return _from_folder(recipe, split, load_size, root)
 
 
 def paired_feed(recipe: Any, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from pygan.data.images import check_size, eight_bit, resize, why
-from pygan.data.index import some
+from pygan.data.index import list_images, some
 from pygan.data.layouts import HELD_OUT
+from pygan.data.picture_files import divide, photo_filter
 from pygan.data.sources import PairSource
 from pygan.errors import UserError
 
@@ -35,12 +36,14 @@ class Side:
 
 
 def find(root: Path) -> Path | None:
-    """The HDF5 file that `root` is or holds, None where there is none. UserError for several in one folder."""
+    """The HDF5 file that `root` is or holds, None where there is none, or pictures too. UserError for several."""
     if root.is_file():
         return root if root.suffix.lower() in ENDINGS else None
     if not root.is_dir():
         return None
     found = sorted(path for path in root.iterdir() if path.suffix.lower() in ENDINGS and path.is_file())
+    if found and list_images(root):
+        return None
     if len(found) > 1:
         raise UserError(f"{root} has {len(found)} HDF5 files: give --data the one that is meant, like {found[0]}")
     return found[0] if found else None
@@ -163,6 +166,35 @@ class Hdf5Pairs(PairSource):
 
     def files(self, i: int) -> tuple[Path, ...]:
         return (self._file.path,)
+
+
+def pairs_source(recipe: Any, split: str, load_size: int, path: Path) -> Hdf5Pairs:
+    """The pairs of one split ("train" or "held-out") of the file `path`, at `load_size` pixels.
+
+    Fields read: direction, input_channels, output_channels, resample and holdout. Errors: UserError, one line.
+    """
+    file = Hdf5(path)
+    train, held_out, where = rows_of(file)
+    if held_out is None:
+        first, last, where = divide([name_of(*row) for row in train], recipe.holdout)
+        train, held_out = [train[i] for i in first], [train[i] for i in last]
+    asked = [recipe.input_channels, recipe.output_channels]
+    if recipe.direction == "BtoA":
+        asked.reverse()
+    A, B = file.splits["train"]
+    channels = (asked[0] or A.channels, asked[1] or B.channels)
+    if not {*channels} <= {1, 3}:
+        raise UserError(f"--input-channels and --output-channels must be 1 (grey) or 3 (colour), got {channels}")
+    direction = Hdf5Pairs.natural_direction if recipe.direction == "auto" else recipe.direction
+    return Hdf5Pairs(
+        file,
+        train if split == "train" else held_out,
+        load_size=load_size,
+        channels=channels,
+        filters=(photo_filter(recipe),) * 2,
+        description=f"{path}: HDF5 pairs (A {A.name}, B {B.name}) of {B.width}x{B.height} pixels, {len(train)} to "
+        f"train, {len(held_out)} held out ({where}); direction {direction}",
+    )
 
 
 def name_of(split: str, row: int) -> str:
