@@ -263,6 +263,146 @@ def test_three_steps_equal_the_equations_in_stock_pytorch(mode):
         torch.testing.assert_close(theirs, own, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"gan_mode": "softplus", "first": "G"},
+        {"d_fakes": "use", "label_smoothing": True, "label_flip": 0.5},
+        {"d_batches": "one_class", "gan_mode": "softplus", "d_fakes": "use"},
+        {
+            "d_batches": "one_class",
+            "gan_mode": "lsgan",
+            "label_smoothing": True,
+            "label_flip": 0.5,
+            "d_loss_scale": 1.0,
+        },
+    ],
+    ids=["G first", "labels", "in turn, as in use", "in turn, labels, lsgan"],
+)
+def test_four_steps_of_other_orders_and_labels_equal_the_equations_in_stock_pytorch(fields):
+    recipe = tiny(dropout_p=0.0, ngf=4, ndf=4, lr=1e-3, seed=3, **fields)
+    state = doubled(recipe)
+    G, (D, d_pairs) = PlainG(state.G).double(), plain_d(state.D)
+    D.double()
+    pairs = [*G.pairs(state.G), *d_pairs]
+    with torch.no_grad():
+        for own, theirs in pairs:
+            own.copy_(theirs)
+    numbers = {"lr": 1e-3, "betas": (0.5, 0.999), "foreach": False}
+    opt_G, opt_D = torch.optim.Adam(G.parameters(), **numbers), torch.optim.Adam(D.parameters(), **numbers)
+    squares = recipe.gan_mode == "lsgan"
+    exchanged = 0
+
+    def loss(logits, targets):  # of each sample one
+        targets = targets.view(-1, 1, 1, 1).expand_as(logits)
+        return ((logits - targets) ** 2).mean() if squares else F.binary_cross_entropy_with_logits(logits, targets)
+
+    for i in range(4):
+        A, B = pair(recipe, seed=i, dtype=torch.float64)
+        if recipe.d_fakes == "use":
+            G.eval()
+            shown = G(A).detach()
+            G.train()
+        fake = G(A)
+        shown = shown if recipe.d_fakes == "use" else fake.detach()
+        real_labels, fake_labels = torch.ones(len(A), dtype=A.dtype), torch.zeros(len(A), dtype=A.dtype)
+        if recipe.label_smoothing:
+            drawn = words(state.rng, recipe_module._SMOOTH_STREAM, len(A)).double() / 2**32
+            real_labels = 0.9 + 0.1 * drawn
+        if recipe.label_flip:
+            first, second = (words(state.rng, recipe_module._FLIP_STREAM, 2).double() / 2**32 < 0.5).tolist()
+            real_labels = 1 - real_labels if first else real_labels
+            fake_labels = 1 - fake_labels if second else fake_labels
+            exchanged += first + second
+        logs = pix2pix.step(state, recipe, Batch(A, B))
+
+        on_real = loss(D(torch.cat((A, B), 1)), real_labels)
+        on_fake = loss(D(torch.cat((A, shown), 1)), fake_labels)
+        factor = 1.0 if recipe.gan_mode == "softplus" else recipe.d_loss_scale
+        if recipe.d_batches == "both":
+            loss_D = factor * (on_real + on_fake)
+        else:
+            loss_D = (1.0 if recipe.gan_mode == "softplus" else 2 * factor) * (on_fake if i % 2 else on_real)
+        gradients = torch.autograd.grad(loss_D, list(D.parameters()))
+        for param, gradient in zip(D.parameters(), gradients, strict=True):
+            param.grad = gradient
+        if recipe.first == "D":
+            opt_D.step()
+        loss_G = loss(D(torch.cat((A, fake), 1)), torch.ones(len(A), dtype=A.dtype)) + 100 * (fake - B).abs().mean()
+        for param, gradient in zip(G.parameters(), torch.autograd.grad(loss_G, list(G.parameters())), strict=True):
+            param.grad = gradient
+        opt_G.step()
+        if recipe.first == "G":
+            opt_D.step()
+
+        for name, value in (("D", loss_D), ("G", loss_G)):
+            torch.testing.assert_close(logs[f"loss/{name}"].double(), value.detach(), rtol=1e-9, atol=1e-9)
+    for own, theirs in pairs:
+        torch.testing.assert_close(theirs, own, rtol=0, atol=1e-9)
+    assert exchanged or not recipe.label_flip
+
+
+KERAS = {"generator": "keras_unet", "discriminator": "keras_two_branch", "d_patch": 16, "init": "glorot"}
+
+
+@pytest.mark.parametrize("fields", [{}, {"label_bug_compat": True}, {"label_smoothing": True}, {"label_flip": 0.9}])
+def test_labels_of_the_keras_discriminators_are_pairs(fields):
+    """The cross-entropy of Keras, mean over both classes, of softmax and the labels of each source."""
+    recipe = tiny(**KERAS, gan_mode="softplus", dropout_p=0.0, **fields)
+    state = doubled(recipe)
+    A, B = pair(recipe, dtype=torch.float64)
+    with torch.no_grad():
+        fake = state.G(A, Mode(statistics="batch"))
+        said = [torch.softmax(state.D.class_logits(A, x, Mode(statistics="batch")), dim=1) for x in (B, fake)]
+    labels = [torch.tensor([[0.0, 1.0]] * 2).double(), torch.tensor([[1.0, 0.0]] * 2).double()]  # (fake, real)
+    if recipe.label_bug_compat:
+        labels[0][:] = 0.0
+    if recipe.label_smoothing:
+        labels[0][:, 1] = 0.9 + 0.1 * words(state.rng, recipe_module._SMOOTH_STREAM, 2).double() / 2**32
+    if recipe.label_flip:
+        flips = words(state.rng, recipe_module._FLIP_STREAM, 2) < 0.9 * 2**32
+        assert flips.any()
+        labels = [pairs.flip(1) if flip else pairs for pairs, flip in zip(labels, flips.tolist(), strict=True)]
+    logs = pix2pix.step(state, recipe, Batch(A, B))
+    for name, classes, pairs in zip(("real", "fake"), said, labels, strict=True):
+        expected = F.binary_cross_entropy(classes, pairs)
+        torch.testing.assert_close(logs[f"loss/D_{name}"].double(), expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(logs["loss/D"], logs["loss/D_real"] + logs["loss/D_fake"])
+
+
+def test_the_best_discriminator_that_knows_nothing_under_the_label_bug():
+    """Real labels (0, 0): the optimum is (3/4, 1/4), where D costs 0.562335 on average and G ln 4."""
+    losses = {}
+    for batches, chance in itertools.product(("both", "one_class"), (1 / 4, 1 / 2)):
+        recipe = tiny(**KERAS, lr=0.0, label_bug_compat=True, d_batches=batches)
+        state = pix2pix.build(recipe, "cpu")
+        with torch.no_grad():
+            state.D.judge.weight.zero_()
+            state.D.judge.bias.copy_(torch.tensor([1 - chance, chance]).log())
+        logs = [pix2pix.step(state, recipe, pair(recipe)) for _ in range(2)]
+        losses[batches, chance] = [float(row["loss/D"]) for row in logs]
+        slope = state.rest()["opt.D.judge.bias.exp_avg"]
+        if batches == "both":
+            assert (float(slope.abs().max()) < 1e-6) == (chance == 1 / 4)  # nothing is better
+        if chance == 1 / 4:
+            assert float(logs[1]["loss/G_gan"]) == pytest.approx(1.386294, abs=1e-6)
+    assert losses["both", 1 / 4] == pytest.approx([0.562335] * 2, abs=1e-6)
+    assert losses["one_class", 1 / 4] == pytest.approx([0.836988, 0.287682], abs=1e-6)  # real, then fake
+    assert losses["both", 1 / 2] == pytest.approx([0.693147] * 2, abs=1e-6)
+
+
+def test_the_keras_preset_is_the_network_of_the_sources():
+    recipe = Recipe(**PRESETS["keras"])
+    assert sum(counts(lambda: recipe_module.generator(recipe))) == 19_303_811
+    assert sum(counts(lambda: recipe_module.discriminator(recipe))) == 857_492
+    expected = {"lambda_l1": 10.0, "l1_reduction": "channel_sum", "lr": 1e-3, "beta1": 0.9, "batch": 5}
+    expected |= {"crop_size": 128, "schedule": "const", "input_transform": "canny", "label_bug_compat": False}
+    assert {name: getattr(recipe, name) for name in expected} == expected
+    recipe = Recipe(**PRESETS["chainer"])
+    assert counts(lambda: recipe_module.generator(recipe))[0] == 54_421_635
+    assert counts(lambda: recipe_module.discriminator(recipe))[0] == 2_767_553
+
+
 def test_logs_are_what_they_say():
     recipe = tiny(dropout_p=0.0)
     state, batch = pix2pix.build(recipe, "cpu"), pair(recipe)
@@ -471,10 +611,11 @@ def test_an_example_has_the_shapes_of_a_batch():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_recipes(preset):
-    recipe = pix2pix.resolve(Recipe(**PRESETS[preset]), Facts(channels=(1, 3), natural_direction="BtoA"))
-    assert (recipe.direction, recipe.input_channels, recipe.output_channels) == ("BtoA", 3, 1)
+    c_in = {"chainer": 12, "keras": 1}.get(preset, 3)
+    recipe = pix2pix.resolve(Recipe(**PRESETS[preset]), Facts(channels=(1, c_in), natural_direction="BtoA"))
+    assert (recipe.direction, recipe.input_channels, recipe.output_channels) == ("BtoA", c_in, 1)
     assert recipe.crop_size % 2**recipe.levels == 0
-    assert pix2pix.resolve(recipe, Facts(channels=(1, 3), natural_direction="AtoB")) == recipe
+    assert pix2pix.resolve(recipe, Facts(channels=(1, c_in), natural_direction="AtoB")) == recipe
 
 
 @pytest.mark.parametrize(
@@ -529,6 +670,15 @@ def test_dropout_levels_by_name():
         ({"levels": 1}, "set --levels"),
         ({"norm": "instance", "bottleneck_norm": True}, "--levels 7, or leave --bottleneck-norm out"),
         ({"norm": "instance", "generator": "keras_unet"}, "--levels 7, or another norm"),
+        ({"label_flip": 1.0}, r"--label-flip must be in \[0, 1\)"),
+        ({"label_bug_compat": True}, "take --discriminator keras_two_branch or keras_patch"),
+        ({"label_bug_compat": True, "discriminator": "keras_patch", "gan_mode": "lsgan"}, "not lsgan"),
+        (
+            {"label_bug_compat": True, "discriminator": "keras_patch", "label_smoothing": True},
+            "leave --label-smoothing out",
+        ),
+        ({"gan_mode": "wgangp", "d_batches": "one_class"}, "--d-batches is not for --gan-mode wgangp"),
+        ({"gan_mode": "wgangp", "label_flip": 0.1}, "--label-flip is not for --gan-mode wgangp"),
     ],
 )
 def test_mistakes_in_a_recipe_are_one_clear_line(fields, message):
@@ -575,6 +725,8 @@ def test_a_step_on_cuda_equals_the_cpu(fields, monkeypatch):
         {},
         {"amp": True, "amp_dtype": "fp16"},
         {"gan_mode": "wgangp"},
+        {"first": "G", "d_fakes": "use", "label_smoothing": True, "label_flip": 0.3},
+        {"d_batches": "one_class", "d_fakes": "use", "gan_mode": "softplus"},
         {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},  # thin and small convolutions
     ],
     ids=str,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import baselines as without_network
@@ -18,7 +19,8 @@ from pygan.errors import UserError
 from pygan.gans.pix2pix import model
 from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
-from pygan.ops.philox import words
+from pygan.ops.gan_loss import GanLoss
+from pygan.ops.philox import uniform, words
 from pygan.optim import adam, end_step_, loss_scale, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
@@ -26,7 +28,8 @@ from pygan.state import State
 _MOST_LEVELS = {"unet": 8, "keras_unet": 32, "chainer": 7}
 _LEAST_LEVELS = 4  # fewer only when asked for: such a G sees too little of the picture at once
 _NO_FACTS = Facts()
-_PENALTY_STREAM = 1 << 16  # number in the random stream, beyond those of the layers
+# Numbers in the random stream, beyond those of the layers.
+_PENALTY_STREAM, _SMOOTH_STREAM, _FLIP_STREAM = 1 << 16, (1 << 16) + 1, (1 << 16) + 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,18 @@ class Recipe(BaseRecipe):
         "mean", "distance to the target per pixel: mean or sum over its channels", choices=("mean", "channel_sum")
     )
     lambda_gp: float = option(10.0, "wgangp: weight of the gradient penalty in D")
+    first: str = option(
+        "D", "D moves first, and G against the new D; or G does, and both against the old (Chainer)", choices=("D", "G")
+    )
+    d_batches: str = option(
+        "both", "D sees real and fake images in each step, or (Keras) in turn", choices=("both", "one_class")
+    )
+    d_fakes: str = option(
+        "step", "fakes of D: those that G learns from, or (Keras) as in use, without dropout", choices=("step", "use")
+    )
+    label_smoothing: bool = option(False, "D's labels of real images are drawn from 0.9 to 1")
+    label_flip: float = option(0.0, "how often D's labels of real and of fake images are exchanged", unit="of batches")
+    label_bug_compat: bool = option(False, "Keras Ds: labels of real images are (0, 0), a mistake of the sources")
 
     test_dropout: bool = option(True, "dropout stays on in use, as in the paper: outputs vary a little")
     test_bn: str = option(
@@ -117,13 +132,27 @@ class Recipe(BaseRecipe):
             raise UserError(f"--load-size must be at least --crop-size {self.crop_size}, got {self.load_size}")
         if not 0.0 <= self.dropout_p < 1.0:
             raise UserError(f"--dropout-p must be in [0, 1), got {self.dropout_p}")
+        if not 0.0 <= self.label_flip < 1.0:
+            raise UserError(f"--label-flip must be in [0, 1), got {self.label_flip}")
         _check_generator(self)
         _check_discriminator(self)
+        _check_labels(self)
 
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "fast": {"batch": 16, "epochs": 50, "decay_epochs": 50, "amp": True, "test_dropout": False, "test_bn": "running"},
+    "keras": {
+        "load_size": 128, "crop_size": 128, "flip": False, "input_transform": "canny", "generator": "keras_unet",
+        "discriminator": "keras_two_branch", "init": "glorot", "gan_mode": "softplus", "lambda_l1": 10.0,
+        "l1_reduction": "channel_sum", "d_batches": "one_class", "d_fakes": "use", "batch": 5, "epochs": 400,
+        "decay_epochs": 0, "schedule": "const", "lr": 1e-3, "beta1": 0.9, "test_dropout": False, "test_bn": "running",
+    },
+    "chainer": {
+        "flip": False, "input_channels": 12, "generator": "chainer", "discriminator": "two_input",
+        "gan_mode": "softplus", "first": "G", "weight_decay": 1e-5, "epochs": 200, "decay_epochs": 0,
+        "schedule": "const",
+    },
     "demo": {
         "load_size": 144, "crop_size": 128, "ngf": 32, "ndf": 32, "batch": 4, "epochs": 14, "decay_epochs": 14,
         "upsample": "nearest", "ema_half_life_images": 400.0, "test_dropout": False, "test_bn": "running",
@@ -185,39 +214,114 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     """One iteration (Isola et al. 2017, 3.3): D first, then G against the new D. Returns 0-d tensors for the logs."""
-    G, D = state.G, state.D
+    G = state.G
     A, B = batch  # (n, c_a, h, w), (n, c_b, h, w) in [-1, 1]
-    n = A.shape[0]
-    logs = {}
 
-    # The generator paints; dropout is its only source of chance.
+    # The generator paints; dropout is its only source of chance. D may be shown what G would paint in use instead.
+    with torch.no_grad():
+        in_use = G(A, Mode(statistics="running")) if recipe.d_fakes == "use" else None
     fake = G(A, Mode(rng=state.rng))  # (n, c_b, h, w)
+    shown = fake.detach() if in_use is None else in_use
 
-    # Discriminator: real logits up, fake logits down. One batch, but real and fake keep their own statistics.
-    logits = D(torch.cat((A, A)), torch.cat((B, fake.detach())), Mode(groups=2))
+    if recipe.first == "D":
+        loss_D, of_D = _update_d(state, recipe, A, B, shown)
+        loss_G, of_G = _update_g(state, recipe, A, B, fake)
+    else:  # both from where they are together
+        loss_G, of_G = _update_g(state, recipe, A, B, fake)
+        loss_D, of_D = _update_d(state, recipe, A, B, shown)
+
+    end_step_(state, recipe)
+    logs = {"loss/G": loss_G, "loss/D": loss_D, **of_G, **of_D}
+    return {name: value.detach() for name, value in logs.items()}
+
+
+def _update_d(state: State, recipe: Recipe, A: Tensor, B: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Discriminator: real logits up, fake logits down. (its loss, more for the logs)"""
+    D, n = state.D, A.shape[0]
     halved = recipe.gan_mode in ("vanilla", "lsgan")  # the loss has their 1/2 of the paper in it
     weight = 2 * recipe.d_loss_scale if halved else 1.0
-    loss_D, (judged,) = loss_sum(gan_term(logits, mode=recipe.gan_mode, side="D", n_real=n, weight=weight))
+    if recipe.d_batches == "one_class":
+        return _update_d_with_one_class(state, recipe, A, B, fake, weight)
+
+    # One batch, but real and fake keep their own statistics.
+    logits = D(torch.cat((A, A)), torch.cat((B, fake)), Mode(groups=2))
+    if _has_hard_labels(recipe):
+        loss, (judged,) = loss_sum(gan_term(logits, mode=recipe.gan_mode, side="D", n_real=n, weight=weight))
+    else:
+        targets = _targets(state, recipe, n, logits)
+        halves = [_soft_loss(half, target, recipe) for half, target in zip(logits.chunk(2), targets, strict=True)]
+        loss = (weight / 2 if halved else weight) * (halves[0] + halves[1])
+        judged = GanLoss(loss, *halves, logits[:n].float().mean(), logits[n:].float().mean())
+    logs = {"loss/D_real": judged.real, "loss/D_fake": judged.fake}
+    logs |= {"logit/real": judged.logit_real, "logit/fake": judged.logit_fake}
     if recipe.gan_mode == "wgangp":
         # A critic's slope is held near 1 on the way from fake to real.
         alpha = words(state.rng, _PENALTY_STREAM, n) / 2**32  # (n,) in [0, 1]
         penalty = gradient_penalty(lambda x: D(A, x, Mode(statistics="batch")), B, fake, alpha)
-        loss_D = loss_D + recipe.lambda_gp * penalty
-        logs["loss/gp"] = penalty.detach()
-    update(state, "D", loss_D)
+        loss = loss + recipe.lambda_gp * penalty
+        logs["loss/gp"] = penalty
+    update(state, "D", loss)
+    return loss, logs
 
-    # Generator: fake logits up, and near the target in L1, which leaves only detail to the discriminator.
+
+def _update_d_with_one_class(
+    state: State, recipe: Recipe, A: Tensor, B: Tensor, fake: Tensor, weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Real images in one step, fake ones in the next, as the Keras sources have it: the first step's are real.
+
+    The number of the step is that of the random numbers, so that a CUDA graph alternates, too. loss/D is of one class.
+    """
+    is_fake = (state.rng[1] & 1).to(torch.bool)
+    logits = state.D(A, torch.where(is_fake, fake, B))
+    target_real, target_fake = _targets(state, recipe, A.shape[0], logits)
+    loss = weight * _soft_loss(logits, torch.where(is_fake, target_fake, target_real), recipe)
+    update(state, "D", loss)
+    return loss, {}
+
+
+def _has_hard_labels(recipe: Recipe) -> bool:
+    """Is real 1 and fake 0, always?"""
+    return not (recipe.label_smoothing or recipe.label_flip or recipe.label_bug_compat)
+
+
+def _targets(state: State, recipe: Recipe, n: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """What D is to say of n real and of n fake images, as probabilities of "real", (n,) each; like `logits` in type.
+
+    The Keras Ds have a pair of labels (fake, real), not one: their loss, the mean of two cross-entropies, is that of
+    one logit with the target (1 - fake + real) / 2.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    real = torch.ones(n, dtype=dtype, device=logits.device)
+    fake = torch.zeros_like(real)
+    if recipe.label_smoothing:
+        real = uniform(state.rng, _SMOOTH_STREAM, (n,), low=0.9, high=1.0, dtype=dtype)
+        real = (1 + real) / 2 if recipe.discriminator.startswith("keras") else real
+    if recipe.label_bug_compat:
+        real = torch.full_like(real, 0.5)  # the pair (0, 0)
+    if recipe.label_flip:
+        flipped = uniform(state.rng, _FLIP_STREAM, (2,), dtype=torch.float64) < recipe.label_flip
+        real, fake = torch.where(flipped[0], 1 - real, real), torch.where(flipped[1], 1 - fake, fake)
+    return real, fake
+
+
+def _soft_loss(logits: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
+    """0-d: the mean over samples and patches of what logits (n, ...) cost with targets (n,) in [0, 1]."""
+    d = logits.to(target.dtype)
+    target = target.view(-1, *[1] * (d.dim() - 1))
+    if recipe.gan_mode == "lsgan":
+        return (d - target).square().mean()
+    return (target * F.softplus(-d) + (1 - target) * F.softplus(d)).mean()
+
+
+def _update_g(state: State, recipe: Recipe, A: Tensor, B: Tensor, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Generator: fake logits up, and near the target in L1, which leaves detail to D. (its loss, more for the logs)"""
     weight = recipe.lambda_l1 * (B.shape[1] if recipe.l1_reduction == "channel_sum" else 1)
-    loss_G, (fooled, distance) = loss_sum(
-        gan_term(D(A, fake), mode=recipe.gan_mode, side="G", weight=recipe.lambda_gan), l1_term(fake, B, weight=weight)
+    loss, (fooled, distance) = loss_sum(
+        gan_term(state.D(A, fake), mode=recipe.gan_mode, side="G", weight=recipe.lambda_gan),
+        l1_term(fake, B, weight=weight),
     )
-    update(state, "G", loss_G)
-
-    end_step_(state, recipe)
-    logs |= {"loss/G": loss_G, "loss/D": loss_D, "loss/G_gan": fooled.loss, "loss/G_l1": distance}
-    logs |= {"loss/D_real": judged.real, "loss/D_fake": judged.fake}
-    logs |= {"logit/real": judged.logit_real, "logit/fake": judged.logit_fake}
-    return {name: value.detach() for name, value in logs.items()}
+    update(state, "G", loss)
+    return loss, {"loss/G_gan": fooled.loss, "loss/G_l1": distance}
 
 
 @torch.no_grad()
@@ -400,6 +504,21 @@ def _check_discriminator(recipe: Recipe) -> None:
         )
     if not recipe.d_conditional and recipe.discriminator != "patch":
         raise UserError(f"--no-d-conditional is for --discriminator patch, not {recipe.discriminator}")
+
+
+def _check_labels(recipe: Recipe) -> None:
+    if recipe.gan_mode == "wgangp":
+        for name, default in (("d_batches", "both"), ("label_smoothing", False), ("label_flip", 0.0)):
+            if getattr(recipe, name) != default:
+                raise UserError(f"{flag(name)} is not for --gan-mode wgangp, whose D has no labels; leave it out")
+    if recipe.label_bug_compat and not recipe.discriminator.startswith("keras"):
+        raise UserError(
+            "--label-bug-compat is for a D with a pair of labels: take --discriminator keras_two_branch or keras_patch"
+        )
+    if recipe.label_bug_compat and recipe.gan_mode not in ("vanilla", "softplus"):
+        raise UserError(f"--label-bug-compat is for --gan-mode vanilla or softplus, not {recipe.gan_mode}")
+    if recipe.label_bug_compat and recipe.label_smoothing:
+        raise UserError("--label-bug-compat leaves no label to smooth: leave --label-smoothing out")
 
 
 def _skips(recipe: Recipe, levels: int) -> set[int] | None:
