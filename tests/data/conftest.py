@@ -9,7 +9,8 @@ from PIL import Image
 FIELDS = {
     "data": "", "data_images": 8, "seed": 0, "batch": 2, "load_size": 36, "crop_size": 32, "flip": True,
     "direction": "auto", "input_transform": "none", "input_channels": 0, "output_channels": 0, "resample": "auto",
-    "holdout": 0.25, "skip_bad": False, "feed": "auto",
+    "holdout": 0.25, "skip_bad": False, "feed": "auto", "channels": 0, "pre_crop": "none", "attrs": "",
+    "text_encoder": "auto", "where": "",
 }  # fmt: skip
 
 
