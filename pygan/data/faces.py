@@ -27,6 +27,7 @@ HAIR_COLOURS: dict[str, Colour] = {
 }
 """The colour in the middle of each kind of hair, RGB; a person's own is within 12 levels of it, before the light."""
 
+_PALE = (206, 196, 184)
 _HAT_BASE = -0.60  # where a hat ends, from the middle of the face
 _PERSON, _SURFACE, _LABEL = 0xFACE, 0xFACF, 0xFAD0  # what the three streams of random numbers are for
 
@@ -147,6 +148,7 @@ class _Painter:
         named = HAIR_COLOURS[next(name for name in HAIR if has[name])]
         self.hair = (named[0] + who.hair_shift[0], named[1] + who.hair_shift[1], named[2] + who.hair_shift[2])
         self.brow_colour = lit(self.hair, 0.72)
+        self.skin = who.skin if has["Young"] else blend(who.skin, _PALE, 0.22)  # it pales with the years
         self.long = not has["Male"]
         self.turned = 0.10 * who.yaw  # how far what is in front of the face moves
         self.broad = who.broad * (1.05 if has["Male"] else 0.98)
@@ -205,7 +207,7 @@ class _Painter:
         return np.maximum(distance, np.float32(_HAT_BASE) - Y) if self.has["Wearing_Hat"] else distance
 
     def _shoulders(self) -> None:
-        who, body, skin = self.who, self.body, self.who.skin
+        who, body, skin = self.who, self.body, self.skin
         male = self.has["Male"]
         wide = 1.62 if male else 1.38
         shirt = body.ellipse(0, 2.30, wide, 0.98, who.cloth)
@@ -221,7 +223,7 @@ class _Painter:
             body.polygons([left, right], blend(who.cloth, (250, 250, 250), 0.35))
 
     def _head(self) -> Inside:
-        who, canvas, skin = self.who, self.canvas, self.who.skin
+        who, canvas, skin = self.who, self.canvas, self.skin
         broad = self.broad
         if not self.long:  # long hair covers the ears
             ears = [s * (broad + 0.01) - 0.06 * who.yaw for s in (-1, 1)]
@@ -242,7 +244,8 @@ class _Painter:
         dark = -1 if who.sun > 0 else 1
         canvas.ellipse(dark * 1.0, 0.1, 0.62, 1.3, light=0.86, soft=0.45, inside=head)
         canvas.ellipse(-dark * 0.35, -0.3, 0.35, 0.4, lit(skin, 1.08), opacity=0.5, soft=0.4, inside=head)
-        blush = blend(skin, (226, 96, 90), 0.30 if self.has["Male"] else 0.42)
+        rosy = (0.30 if self.has["Male"] else 0.42) * (1.0 if self.has["Young"] else 0.2)
+        blush = blend(skin, (226, 96, 90), rosy)
         cheeks = [(s * 0.46 + self.turned, 0.28, 0.16, 0.12) for s in (-1, 1)]
         canvas.ellipses(cheeks, blush, opacity=0.6, soft=0.16, inside=head)
         return head
@@ -280,35 +283,35 @@ class _Painter:
         who, canvas = self.who, self.canvas
         x, size = 1.5 * self.turned, who.nose * (1.1 if self.has["Male"] else 0.92)
         dark = -1 if who.sun > 0 else 1
-        canvas.ellipse(x, 0.20, 0.13 * size, 0.085 * size, lit(who.skin, 0.93), soft=0.04)
+        canvas.ellipse(x, 0.20, 0.13 * size, 0.085 * size, lit(self.skin, 0.93), soft=0.04)
         canvas.strokes(((x + dark * 0.05, -0.05, x + dark * 0.09 * size, 0.16, 0.022),), light=0.84, soft=0.04)
         canvas.strokes(
             ((x - 0.10 * size, 0.235, x - 0.03, 0.27, 0.020), (x + 0.03, 0.27, x + 0.10 * size, 0.235, 0.020)),
             light=0.66, soft=0.02,
         )  # fmt: skip
-        canvas.ellipse(x - dark * 0.03, 0.15, 0.035, 0.05, lit(who.skin, 1.14), opacity=0.7, soft=0.05)
+        canvas.ellipse(x - dark * 0.03, 0.15, 0.035, 0.05, lit(self.skin, 1.14), opacity=0.7, soft=0.05)
 
     def _lines(self, head: Inside) -> None:
         """What years leave: furrows on the forehead, folds beside the mouth, bags and crow's feet at the eyes."""
         who, canvas, t = self.who, self.canvas, self.turned
-        furrows = [(-0.30 + t, y, 0.30 + t, y + 0.01, 0.014) for y in (-0.44, -0.54)]
+        furrows = [(-0.30 + t, y, 0.30 + t, y + 0.01, 0.018) for y in (-0.44, -0.54)]
         folds, bags = [], []
         for s in (-1, 1):
-            folds.append((s * 0.17 + t, 0.24, s * 0.36 + t, 0.46, 0.020))
-            folds.append((s * 0.36 + t, 0.46, s * 0.36 + t, 0.60, 0.018))
+            folds.append((s * 0.17 + t, 0.24, s * 0.36 + t, 0.46, 0.026))
+            folds.append((s * 0.36 + t, 0.46, s * 0.36 + t, 0.60, 0.024))
             x = s * who.gap + t
-            bags.append((x - 0.13, 0.10, x, 0.135, 0.018))
-            bags.append((x, 0.135, x + 0.13, 0.10, 0.018))
+            bags.append((x - 0.13, 0.10, x, 0.135, 0.024))
+            bags.append((x, 0.135, x + 0.13, 0.10, 0.024))
             for k in (-1, 0, 1):
                 edge = x + s * 0.215
-                bags.append((edge, -0.06 + 0.02 * k, edge + s * 0.10, -0.06 + 0.075 * k, 0.011))
-        canvas.strokes(furrows + folds + bags, light=0.70, soft=0.012, inside=head)
+                bags.append((edge, -0.06 + 0.02 * k, edge + s * 0.10, -0.06 + 0.075 * k, 0.014))
+        canvas.strokes(furrows + folds + bags, light=0.62, soft=0.016, inside=head)
         canvas.ellipse(t, 0.76, 0.20, 0.03, light=0.86, soft=0.05, inside=head)
 
     def _mouth(self) -> None:
         who, canvas = self.who, self.canvas
         male, x, y, wide = self.has["Male"], 1.2 * self.turned, 0.52, who.mouth
-        lip = blend(lit(who.skin, 0.78), (170, 60, 60), 0.35) if male else blend(who.skin, (196, 30, 54), 0.75)
+        lip = blend(lit(self.skin, 0.78), (170, 60, 60), 0.35) if male else blend(self.skin, (196, 30, 54), 0.75)
         if self.has["Smiling"]:
             wide *= 1.22
             corner = y - 0.06

@@ -453,7 +453,7 @@ class _Painter:
         wood = blend(lit(self.bark, 0.85), self.haze, self._distance(tree))
         # Twigs that no pixel can show are a breath of brown round the branches.
         tips = [(ex, ey, 0.12 * tree.width) for *_, ex, ey, _ in limbs[2::3]]
-        self.canvas.discs(tips, wood, opacity=0.16, soft=0.06 * tree.height)
+        self.canvas.discs(tips, wood, opacity=0.11, soft=0.06 * tree.height)
         self.canvas.strokes(limbs, wood)
         up = 0.010 * tree.height
         snowy = [(x0, y0 - r * 0.9, x1, y1 - r * 0.9, up * 0.75) for x0, y0, x1, y1, r in limbs[2::3]]
