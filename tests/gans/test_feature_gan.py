@@ -452,7 +452,7 @@ def test_build_depends_on_the_seed_alone():
     torch.manual_seed(2)
     again, other = feature_gan.build(tiny(), "cpu"), feature_gan.build(tiny(seed=1), "cpu")
     for tensors, same in ((again, True), (other, False)):
-        assert torch.equal(first.vgg.convs[3].weight, tensors.vgg.convs[3].weight) == same
+        assert torch.equal(first.vgg.convs[3].weight, tensors.vgg.convs[3].weight)  # no checkpoint has them
         assert torch.equal(first.G.stem.conv.weight, tensors.G.stem.conv.weight) == same
 
 
