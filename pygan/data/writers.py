@@ -154,10 +154,16 @@ def faces_rafd(order: Order) -> Files:
     )
     size = (order.height, order.width)
     for split in ("train", "test"):
+        lacking = list(HAIR)
         for index in splits[split]:
             has = dict(zip(ATTRIBUTES, draw_attributes(order.seed, index), strict=True))
-            kind = next(name for name in HAIR if has[name]).lower()
-            files.pictures[f"{split}/{kind}/{face_name(index)}"] = partial(_face, order.seed, index, size)
+            kind = next(name for name in HAIR if has[name])
+            lacking = [name for name in lacking if name != kind]
+            files.pictures[f"{split}/{kind.lower()}/{face_name(index)}"] = partial(_face, order.seed, index, size)
+        if lacking:
+            raise UserError(
+                f"{split}/ has no {lacking[0].lower()} among {len(splits[split])} faces: ask for more with --n"
+            )
     return files
 
 

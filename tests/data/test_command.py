@@ -159,9 +159,9 @@ def test_faces_are_laid_out_as_celeba(tmp_path):
 
 
 def test_faces_are_laid_out_as_rafd(tmp_path):
-    assert run("make", "faces", tmp_path, "--layout", "rafd", "--n", 20, "--holdout", 0.25, "--size", 16) == 0
+    assert run("make", "faces", tmp_path, "--layout", "rafd", "--n", 24, "--holdout", 0.5, "--size", 16) == 0
     names = files_in(tmp_path)
-    assert len(names) == 20 + 5 + 1
+    assert len(names) == 24 + 12 + 1
     for name in names[1:]:
         split, kind, file = name.split("/")
         index = int(file.removesuffix(".jpg")) - 1
@@ -258,6 +258,7 @@ def test_pictures_cut_for_the_birds_show_what_is_said(tmp_path):
     [(["facades", "--layout", "cub"], "--layout of facades must be one of pix2pix"),
      (["faces", "--holdout", "0.2"], "--holdout: CelebA"),
      (["faces", "--n", "0"], "training faces"),
+     (["faces", "--layout", "rafd", "--n", "8"], "test/ has no black_hair among 1 faces"),
      (["seasons", "--n", "0"], "training pictures of each domain"),
      (["shapes", "--size", "64x48"], "--size of shapes must be one number"),
      (["shapes", "--layout", "cub", "--format", "png"], "--layout cub has jpg pictures")],
@@ -269,11 +270,12 @@ def test_make_says_what_does_not_go_together(tmp_path, words, message):
 
 
 def test_a_smaller_set_leaves_nothing_of_the_larger(tmp_path):
-    run("make", "faces", tmp_path, "--layout", "rafd", "--n", 12, "--size", 8)
-    mine = tmp_path / "train" / "mine" / "cat.jpg"
+    how = ("--layout", "cub", "--size", 16)
+    run("make", "shapes", tmp_path, "--n", 9, *how)
+    mine = tmp_path / "birds" / "CUB_200_2011" / "images" / "mine" / "cat.jpg"
     mine.parent.mkdir()
     mine.write_bytes(b"precious")
-    run("make", "faces", tmp_path, "--layout", "rafd", "--n", 1, "--size", 8, "--seed", 3, "--force")
-    assert len(files_in(tmp_path)) == 1 + 1 + 1 + 1
+    run("make", "shapes", tmp_path, "--n", 1, "--seed", 3, "--force", *how)
     assert mine.read_bytes() == b"precious"
-    assert {len(list(folder.iterdir())) for folder in (tmp_path / "train").iterdir()} == {1}
+    assert len([name for name in files_in(tmp_path) if name.endswith(".jpg")]) == 1 + 1 + 1
+    assert len(list((tmp_path / "birds" / "text_c10").iterdir())) <= 2  # no folders of classes that are gone
