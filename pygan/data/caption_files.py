@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pygan.data.images import why
+from pygan.data.index import list_images
 from pygan.errors import UserError
 
 CAPTIONS = "captions.jsonl"
@@ -71,6 +73,12 @@ def read_captions(path: Path) -> list[Row]:
             f"{len(found[0].keypoints)}: list all of them everywhere, [0, 0, 0] for one that is not seen"
         )
     return found
+
+
+def mismatches(root: Path, rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+    """(files that rows are about and that are not in `root`, pictures in `root` that no row is about)."""
+    there = {file.relative_to(root).as_posix() for file in list_images(root)}
+    return [row.file for row in rows if row.file not in there], sorted(there - {row.file for row in rows})
 
 
 def _facts(row: Row) -> tuple[Any, ...]:

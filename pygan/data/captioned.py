@@ -22,8 +22,8 @@ from pygan.data.birds import (
     read_texts,
 )
 from pygan.data.built_in import built_in, drawn_pictures, indices_of
-from pygan.data.caption_files import CAPTIONS, Row, read_captions
-from pygan.data.index import Entry, list_images, some
+from pygan.data.caption_files import CAPTIONS, Row, mismatches, read_captions
+from pygan.data.index import Entry, some
 from pygan.data.layouts import HELD_OUT, Item
 from pygan.data.picture_files import (
     PictureArrays,
@@ -332,9 +332,7 @@ def _rows(root: Path, skip: bool) -> tuple[list[Row], list[str]]:
     if not path.is_file():
         raise UserError(f"{root} has no {CAPTIONS}; understood are {KNOWN}")
     rows = read_captions(path)
-    there = {file.relative_to(root).as_posix() for file in list_images(root)}
-    lost = [row.file for row in rows if row.file not in there]
-    silent = sorted(there - {row.file for row in rows})
+    lost, silent = mismatches(root, rows)
     if lost and not skip:
         raise UserError(
             f"{path} has captions for {len(lost)} pictures that are not there: {some(lost)}; bring them back, or leave "
@@ -345,7 +343,8 @@ def _rows(root: Path, skip: bool) -> tuple[list[Row], list[str]]:
             f"{len(silent)} pictures in {root} have no captions in {CAPTIONS}: {some(silent)}; write some, or leave "
             f"the pictures out with --skip-bad"
         )
-    rows = [row for row in rows if row.file in there]
+    gone = set(lost)
+    rows = [row for row in rows if row.file not in gone]
     if not rows:
         raise UserError(f"{path} has no caption for any picture that is there")
     notes = [f"{len(lost)} captions of missing pictures left out"] if lost else []

@@ -113,11 +113,8 @@ def match(
     without a row, unless skip: then the notes say how many were left out.
     """
     by_name = {item.name: item for item in items}
-    pairs = [(i, by_name[stem]) for i, row in enumerate(rows) if (stem := row.rpartition(".")[0] or row) in by_name]
-    matched = {i for i, _ in pairs}
-    lost = [row for i, row in enumerate(rows) if i not in matched]
-    known = {item.name for _, item in pairs}
-    silent = [item.files[0].name for item in items if item.name not in known]
+    pairs = [(i, by_name[name]) for i, name in enumerate(map(_stem, rows)) if name in by_name]
+    lost, silent = mismatches(rows, items)
     if lost and not skip:
         raise UserError(
             f"{path} has {len(lost)} rows without a picture: {some(lost)}; bring the pictures back, or leave the rows "
@@ -132,6 +129,17 @@ def match(
         raise UserError(f"{path} has no row about any of the {len(items)} pictures that are there")
     notes = [f"{len(lost)} rows without a picture left out"] if lost else []
     return pairs, notes + ([f"{len(silent)} pictures without a row left out"] if silent else [])
+
+
+def mismatches(rows: Sequence[str], items: Sequence[Item]) -> tuple[list[str], list[str]]:
+    """(rows without a picture, files of pictures without a row), see `match`."""
+    named, there = {*map(_stem, rows)}, {item.name for item in items}
+    lost = [row for row in rows if _stem(row) not in there]
+    return lost, [item.files[0].name for item in items if item.name not in named]
+
+
+def _stem(row: str) -> str:
+    return row.rpartition(".")[0] or row
 
 
 def stargan_split(n: int, holdout: float) -> tuple[list[int], list[int], str]:

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
-from pygan.data import bad_classes, bad_halves
-from pygan.data.index import Entry, index_files, list_images
-from pygan.data.layouts import Layout, UnpairedError, find_layout
+from pygan.data.check import check
 from pygan.data.transforms import TRANSFORMS
 from pygan.data.writers import ENDINGS, KINDS, Order, write
 from pygan.errors import UserError
@@ -107,58 +102,3 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not (8 <= width <= 4096 and 8 <= height <= 4096):
         raise UserError(f"--size must be 8..4096 pixels each way, got {width}x{height}")
     return height, width
-
-
-def check(folder: Path, *, plain: bool) -> int:
-    """Print what the set is, every file that is bad and every other problem. Returns 0, or 2 if there is any."""
-    problems: list[str] = []
-    layout: Layout | None = None
-    try:
-        layout = find_layout(folder, plain=plain)
-    except UnpairedError as error:
-        problems += [f"{name}: no partner of the same name" for name in error.names]
-        layout = find_layout(folder, plain=plain, skip_unpaired=True)
-    files = list_images(folder)
-    entries = index_files(folder, files)
-    good = [entry for entry in entries.values() if not entry.why]
-    problems += [f"{os.path.relpath(e.path, folder)}: {e.why}" for e in entries.values() if e.why]
-    problems += _misfits(folder, layout, entries)
-    held_out = "none, a part of train is used" if layout.held_out is None else f"{len(layout.held_out)}"
-    rows = [
-        ("folder", str(folder)),
-        ("layout", layout.kind + ("" if not layout.notes else f" ({'; '.join(layout.notes)})")),
-        ("pairs", f"{len(layout.train)} train, held out: {held_out}"),
-        ("direction", f"{layout.natural_direction} unless --direction says otherwise"),
-        ("files", f"{len(files)}, {sum(e.size for e in entries.values()) / 2**20:.1f} MiB"),
-        ("sizes", _counted(f"{e.width}x{e.height}" for e in good)),
-        ("formats", _counted(e.format for e in good)),
-        ("modes", _counted(f"{e.mode} {e.bits} bit" + (" transparent" if e.transparent else "") for e in good)),
-    ]
-    turned, misnamed = sum(e.orientation != 1 for e in good), sum(e.misnamed for e in good)
-    if turned:
-        rows.append(("turned", f"{turned} by EXIF orientation, read upright"))
-    if misnamed:
-        rows.append(("misnamed", f"{misnamed} of another format than the ending says, read by content"))
-    for name, value in rows:
-        print(f"{name:<10} {value}")
-    print(f"{'bad':<10} {len(problems) or 'none'}")
-    for problem in problems:
-        print(f"  {problem}")
-    return 2 if problems else 0
-
-
-def _misfits(folder: Path, layout: Layout, entries: dict[Path, Entry]) -> list[str]:
-    """Good files that do not fit the layout: halves of unequal width, label maps without classes."""
-    used = [*layout.train, *(layout.held_out or ())]
-    if layout.kind == "side by side":
-        return [f"{os.path.relpath(e.path, folder)}: {reason}" for e, reason in bad_halves(used, entries)]
-    if layout.kind == "cmp":
-        return [f"{os.path.relpath(e.path, folder)}: {reason}" for e, reason in bad_classes(used, entries)]
-    return []
-
-
-def _counted(words: Iterable[str], shown: int = 4) -> str:
-    """As in RGB 8 bit (12), L 8 bit (3): most frequent first."""
-    counts = Counter(words).most_common()
-    listed = ", ".join(f"{word} ({count})" for word, count in counts[:shown])
-    return listed + (f" and {len(counts) - shown} more" if len(counts) > shown else "")
