@@ -304,18 +304,21 @@ class PlainStageI(nn.Module):
         self.ca = PlainCA(recipe)
         self.fc = nn.Linear(recipe.z_dim + recipe.c_dim, 8 * gf * 16, bias=False)
         self.bn = nn.BatchNorm1d(8 * gf * 16)
-        up = nn.Upsample(scale_factor=2)
-        if self.tf:  # 4 -> 8 -> 16, the last one straight to the picture
-            first = [up, conv(8 * gf, 4 * gf, 3), nn.BatchNorm2d(4 * gf)]
-            self.first = nn.Sequential(*first)
+        up, size = nn.Upsample(scale_factor=2), recipe.crop_size if recipe.stage == "1" else recipe.low_size
+        blocks = [[up, conv(8 * gf, 4 * gf, 3), nn.BatchNorm2d(4 * gf), nn.ReLU()]]  # 4 -> 8
+        blocks += [[up, conv(4 * gf, 2 * gf, 3), nn.BatchNorm2d(2 * gf), nn.ReLU()]]  # 8 -> 16
+        blocks += [[up, conv(2 * gf, gf, 3), nn.BatchNorm2d(gf), nn.ReLU()]] if size == 32 else []
+        assert size in (16, 32)
+        if self.tf:  # the last one is straight to the picture
+            self.first = nn.Sequential(*blocks[0][:-1])
+            self.middle = nn.Sequential(*(layer for block in blocks[1:-1] for layer in block))
             self.residuals = nn.ModuleList(
                 PlainResidual(c, inner, nn.ReLU()) for c, inner in ((8 * gf, 2 * gf), (4 * gf, gf))
             )
-            self.last = nn.Sequential(up, conv(4 * gf, 3, 3), nn.Tanh())
+            self.last = nn.Sequential(up, conv(blocks[-1][1].in_channels, 3, 3), nn.Tanh())
         else:
-            first = [up, conv(8 * gf, 4 * gf, 3), nn.BatchNorm2d(4 * gf), nn.ReLU()]
-            second = [up, conv(4 * gf, 2 * gf, 3), nn.BatchNorm2d(2 * gf), nn.ReLU()]
-            self.body = nn.Sequential(*first, *second, conv(2 * gf, 3, 3), nn.Tanh())
+            layers = [layer for block in blocks for layer in block]
+            self.body = nn.Sequential(*layers, conv(blocks[-1][1].out_channels, 3, 3), nn.Tanh())
 
     def forward(self, text, z, eps):
         c, mu, kl = self.ca(text, eps)
@@ -323,7 +326,7 @@ class PlainStageI(nn.Module):
         if not self.tf:
             return self.body(F.relu(h).view(len(z), -1, 4, 4)), mu, kl
         h = self.residuals[0](h.view(len(z), -1, 4, 4))
-        return self.last(self.residuals[1](self.first(h))), mu, kl
+        return self.last(self.middle(self.residuals[1](self.first(h)))), mu, kl
 
 
 class PlainStageII(nn.Module):
@@ -359,9 +362,11 @@ class PlainD(nn.Module):
         super().__init__()
         df, act, tf, sketches = recipe.df, nn.LeakyReLU(0.2), recipe.arch == "tf", recipe.stage == "1"
         layers, c = [conv(3, df, 4, 2), act], df
-        while len(layers) < (4 if sketches else 7):  # 16 -> 4, or 32 -> 4
+        while recipe.crop_size > 8 * (c // df):  # down to 4
             layers += [conv(c, 2 * c, 4, 2), nn.BatchNorm2d(2 * c), act]
             c *= 2
+        if tf and sketches and recipe.crop_size > 16:
+            layers[-4] = nn.Identity()
         if tf:
             layers[-1] = PlainResidual(c, c // 4, act)
         self.trunk = nn.Sequential(*layers)
@@ -404,6 +409,8 @@ CASES = {
     "stage I, c not drawn, no wrong pairs": ("1", {"cond_augmentation": False, "use_wrong_pairs": False}),
     "stage I, other pictures": ("1", {"wrong_pairs": "other", "weight_decay": 1e-4}),
     "stage I, tf": ("1", TF),
+    "stage I, 32 pixels": ("1", {"crop_size": 32}),
+    "stage I, tf, 32 pixels": ("1", {"crop_size": 32, **TF}),
     "stage II": ("2", {}),
     "stage II, no wrong pairs": ("2", {"use_wrong_pairs": False, "r": 0}),
     "stage II, text once": ("2", {"text_twice": False}),
