@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pygan.data import seasons
+from pygan.data.canvas import wave
 from pygan.data.seasons import FIRST_WINTER, season_name, season_picture
 
 GOLDEN = {"A": 0xD747EB4C, "B": 0x2BA7A366}  # CRC-32 of scene 7 of set 3 at 48 pixels
@@ -77,6 +79,23 @@ def test_the_place_is_the_same_in_both_seasons():
     alike = np.einsum("ihw,jhw->ij", summer, winter) / summer[0].size
     assert (alike.argmax(axis=1) == np.arange(24)).mean() > 0.9
     assert np.diag(alike).mean() > 0.3
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_every_ridge_runs_alike_in_both_seasons(index, monkeypatch):
+    runs = {}
+    for domain in "AB":
+        runs[domain] = []
+        kept = runs[domain]
+
+        def recorded(draws, knots, x, kept=kept):
+            kept.append(wave(draws, knots, x))
+            return kept[-1]
+
+        monkeypatch.setattr(seasons, "wave", recorded)
+        season_picture(0, index, 24, domain)
+    assert len(runs["A"]) == len(runs["B"]) > 1
+    assert all(np.array_equal(a, b) for a, b in zip(runs["A"], runs["B"], strict=True))
 
 
 def test_scenes_vary():
