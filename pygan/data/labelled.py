@@ -104,14 +104,14 @@ def _class_folders(recipe: Any, split: str, root: Path) -> PictureSource:
     classes = _folders(root / inner)
     if len(classes) < 2:
         raise UserError(f"{root / inner} has no folders of two classes or more; understood are {KNOWN}")
-    train = _classes(root / inner, classes, "train/" if inner else "")
+    train = _classes(root / inner, classes, "train/" if inner else "", must=True)
     held_name = next((n for n in HELD_OUT if inner and (root / n).is_dir()), "")
     held: list[tuple[Item, int]] | None = None
     if held_name:
         strange = sorted(set(_folders(root / held_name)) - set(classes))
         if strange:
             raise UserError(f"{root / held_name} has the class {strange[0]}, which {root / inner} does not have")
-        held = _classes(root / held_name, classes, f"{held_name}/")
+        held = _classes(root / held_name, classes, f"{held_name}/", must=False)
     good, entries, left_out = open_items(root, [item for item, _ in [*train, *(held or [])]], recipe.skip_bad)
     here, where = set(good), held_name
     train = [pair for pair in train if pair[0] in here]
@@ -150,12 +150,12 @@ def _folders(folder: Path) -> list[str]:
     return sorted(f.name for f in folder.iterdir() if f.is_dir() and not f.name.startswith((".", "__MACOSX")))
 
 
-def _classes(folder: Path, classes: Sequence[str], prefix: str) -> list[tuple[Item, int]]:
-    """Every picture of the class folders in `folder`, named with `prefix`, and the number of its class."""
+def _classes(folder: Path, classes: Sequence[str], prefix: str, *, must: bool) -> list[tuple[Item, int]]:
+    """Every picture of the class folders in `folder`, named with `prefix`, and its class. must: refuse empty ones."""
     found = []
     for k, name in enumerate(classes):
         items = items_in(folder / name, f"{prefix}{name}/") if (folder / name).is_dir() else ()
-        if not items:
+        if not items and must:
             raise UserError(f"the class {folder / name} has no pictures: fill or remove it")
         found += [(item, k) for item in items]
     return found
