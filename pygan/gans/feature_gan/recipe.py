@@ -101,8 +101,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"load_size": 143, "crop_size": 128},
     "fast": {"load_size": 143, "crop_size": 128, "batch": 16, "epochs": 50, "decay_epochs": 50, "amp": True},
     "demo": {
-        "features": "random", "feature_size": 64, "load_size": 72, "crop_size": 64, "ngf": 16, "ndf": 16, "batch": 4,
-        "epochs": 10, "decay_epochs": 10, "checkpoint_every_images": 2800, "max_minutes": 5.0,
+        "features": "random", "feature_size": 32, "load_size": 72, "crop_size": 64, "ngf": 16, "ndf": 16, "batch": 4,
+        "epochs": 5, "decay_epochs": 5, "sample_every_images": 400, "checkpoint_every_images": 400, "max_minutes": 5.0,
     },
     "tiny": {
         "features": "random", "feature_size": 16, "load_size": 36, "crop_size": 32, "ngf": 8, "ndf": 8,

@@ -113,8 +113,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "comparison": {"load_size": 143, "crop_size": 128},
     "fast": {"load_size": 143, "crop_size": 128, "batch": 16, "epochs": 50, "decay_epochs": 50, "amp": True},
     "demo": {
-        "load_size": 72, "crop_size": 64, "ngf": 16, "ndf": 16, "batch": 4, "epochs": 10, "decay_epochs": 10,
-        "checkpoint_every_images": 2800, "max_minutes": 5.0,
+        "load_size": 72, "crop_size": 64, "ngf": 16, "ndf": 16, "batch": 4, "epochs": 5, "decay_epochs": 5,
+        "lambda_self": 2.0, "sample_every_images": 400, "checkpoint_every_images": 400, "max_minutes": 5.0,
     },
     "tiny": {
         "load_size": 36, "crop_size": 32, "ngf": 8, "ndf": 8, "n_layers_d": 2, "pool_size": 4, "batch": 2, "epochs": 2,
