@@ -389,6 +389,20 @@ def test_D_sees_G_s_pictures_of_its_own_noise_where_asked():
     assert list(counts.values()) == [[1, 1], [2, 2], [2, 1]]
 
 
+def test_with_a_loss_scale_each_loss_has_a_pass_and_the_same_comes_out():
+    recipe, rows, passes = tiny(lambda_k=0.5), [], []
+    for scaled in (False, True):
+        state, seen = began.build(recipe, "cpu"), []
+        if scaled:
+            state.buffers |= {"loss_scale": torch.tensor(2.0**16), "loss_scale_growth": torch.tensor(0).int()}
+        state.D.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(len(inputs[0])))
+        rows.append([{k: float(v) for k, v in began.step(state, recipe, pictures(recipe)).items()} for _ in range(3)])
+        passes.append(seen[:2])
+    assert passes == [[4, 4], [2, 4]]
+    for one, apart in zip(*rows, strict=True):
+        assert one == pytest.approx(apart, rel=1e-4, abs=1e-6)
+
+
 @pytest.fixture
 def bf16(monkeypatch):
     """--amp is bf16 here, whatever this processor can do."""
