@@ -81,15 +81,14 @@ class SentenceTransformer:
                 f"hashing"
             ) from None
         path = Path(os.path.expanduser(name))
-        try:
-            self._model = sentence_transformers.SentenceTransformer(str(path) if path.is_dir() else name, device="cpu")
-        except (OSError, ValueError, RuntimeError) as error:
-            text = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"--text-encoder {name}: no such model on this machine ({text}); give its folder"
-            ) from error
+        model = str(path) if path.is_dir() else name
+        try:  # nothing is fetched: what a run is trained on must not depend on who answers
+            self._model = sentence_transformers.SentenceTransformer(model, device="cpu", local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            text = " ".join(str(error).split())[:160]
+            raise UserError(f"--text-encoder {name}: no model of that name here ({text}); give its folder") from error
         self.title = path.name
-        self.dim = int(self._model.get_sentence_embedding_dimension())
+        self.dim = int(self._model.encode(["a"], show_progress_bar=False).shape[1])
         self.identity = f"sentence-transformers {name} {_files_of(path)}"
 
     def encode(self, captions: Sequence[str]) -> np.ndarray:
