@@ -110,8 +110,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "joint": {"load_size": 256, "crop_size": 256},
     "fast": {"pre_crop": "178", "amp": True, "batch": 32, "steps": 20_000},
     "demo": {
-        "load_size": 32, "crop_size": 32, "ngf": 16, "blocks": 2, "ndf": 16, "n_layers_d": 4, "batch": 8, "n_critic": 3,
-        "steps": 1000, "lr": 5e-4, "checkpoint_every_images": 6000, "sample_every_images": 6000, "max_minutes": 5.0,
+        "load_size": 32, "crop_size": 32, "ngf": 16, "blocks": 2, "ndf": 16, "n_layers_d": 4, "batch": 8, "n_critic": 2,
+        "steps": 2500, "lr": 5e-4, "lambda_rec": 30.0, "data_images": 1000, "checkpoint_every_images": 8000,
+        "sample_every_images": 4000, "max_minutes": 5.0,
     },
     "tiny": {
         "load_size": 20, "crop_size": 16, "ngf": 4, "blocks": 1, "ndf": 4, "n_layers_d": 3, "batch": 2, "n_critic": 2,
