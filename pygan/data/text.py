@@ -88,12 +88,15 @@ class SentenceTransformer:
             text = " ".join(str(error).split())[:160]
             raise UserError(f"--text-encoder {name}: no model of that name here ({text}); give its folder") from error
         self.title = path.name
-        self.dim = int(self._model.encode(["a"], show_progress_bar=False).shape[1])
+        self.dim = self._encode(["a"]).shape[1]
         self.identity = f"sentence-transformers {name} {_files_of(path)}"
 
     def encode(self, captions: Sequence[str]) -> np.ndarray:
+        return self._encode(captions).reshape(len(captions), self.dim)
+
+    def _encode(self, captions: Sequence[str]) -> np.ndarray:
         found = self._model.encode(list(captions), convert_to_numpy=True, show_progress_bar=False)
-        return np.asarray(found, dtype=np.float32).reshape(len(captions), self.dim)
+        return np.asarray(found, dtype=np.float32)
 
 
 def _files_of(folder: Path) -> str:

@@ -68,9 +68,6 @@ class Library:
                 raise OSError(f"{name} is not a local folder\nand is not a valid model identifier")
             self.name = name
 
-        def get_sentence_embedding_dimension(self):
-            return 3
-
         def encode(self, captions, convert_to_numpy, show_progress_bar):
             return np.array([[len(c), c.count("a"), 1] for c in captions], dtype=np.float64)
 
