@@ -7,13 +7,14 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pygan.data import dali
+from pygan.data import dali, labelled_feed, pictures_feed, unpaired_feed
 from pygan.data.dali import DaliFeed
 from pygan.data.feeds import PillowFeed, normalise
 from pygan.data.index import examine
@@ -502,3 +503,29 @@ def test_batches_on_the_gpu_stay_as_they_were_given(tmp_path, make_feed):
 def test_the_report_says_that_the_gpu_decodes():
     pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install '.[dali]'")
     assert dali.decoder_report().endswith("JPEG decoded on the GPU (nvJPEG)")
+
+
+@pytest.mark.parametrize("kind", ["unpaired", "pictures", "labelled"])
+def test_sets_that_are_no_pairs(tmp_path, kind):
+    """Single pictures, each of its own size, by the feed functions: as Pillow's within the stated difference."""
+    pytest.importorskip("nvidia.dali", reason="needs NVIDIA DALI: pip install '.[dali]'")
+    folders = {"unpaired": ("trainA", "trainB"), "pictures": ("train", "val"), "labelled": ("train/a", "train/b")}[kind]
+    for k, folder in enumerate(folders):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(4):
+            photo(40 + 8 * i, 40 + 8 * i, seed=10 * k + i).save(tmp_path / folder / f"{i}.jpg", quality=95)
+    fields = {"data": str(tmp_path), "data_2": "", "data_images": 8, "seed": 2, "batch": 3, "load_size": 40}
+    fields |= {"crop_size": 32, "flip": True, "resample": "auto", "holdout": 0.25, "skip_bad": False, "attrs": ""}
+    fields |= {"pre_crop": "none", "input_channels": 0, "output_channels": 0, "channels": 0}
+    opened = {"unpaired": unpaired_feed, "pictures": pictures_feed, "labelled": labelled_feed}[kind]
+    recipes = [SimpleNamespace(**fields, feed=feed) for feed in ("dali", "pillow")]
+    with opened(recipes[0], "train", "cpu") as dali, opened(recipes[1], "train", "cpu") as pillow:
+        assert "dali feed" in dali.describe()
+        for address in (0, 3, 9):
+            for got, want in zip(dali.get(address), pillow.get(address), strict=True):
+                if got.dim() == 2:
+                    assert torch.equal(got, want)
+                    continue
+                largest, mean = difference(got, want)
+                assert largest < 4.5
+                assert mean < 0.02

@@ -63,6 +63,19 @@ def test_stopped_at_any_step_it_goes_on_bit_for_bit(name, whole, tmp_path):
         assert [key for key in a if a[key].tobytes() != b[key].tobytes()] == []
 
 
+@pytest.mark.cuda
+def test_on_a_gpu_too(name, tmp_path):
+    """One CUDA graph a phase; stopped half-way it goes on bit for bit."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    on_gpu = ("--device", "cuda", "--deterministic")
+    assert train(name, a, *on_gpu) == 0
+    steps = rows(a)[-1]["steps"]
+    assert train(name, b, *on_gpu, "--max-steps", str(steps // 2)) == 0
+    assert train(name, b, *on_gpu) == 0
+    assert rows(a) == rows(b)
+    assert all(np.isfinite(value) for row in rows(a) for value in row.values())
+
+
 def test_samples_follow_the_seed(whole, tmp_path, capfd):
     pictures = []
     for number, seed in enumerate((0, 0, 1)):
