@@ -19,6 +19,10 @@ Rows = list[tuple[str, str]]
 """What is printed: a word and what it is, line by line."""
 
 
+_OTHER_FOLDERS = {"train", *HELD_OUT, "leftImg8bit", "gtFine", "base", "extended", "A", "B"}
+_OTHER_FOLDERS |= {f"{split}{side}" for split in ("train", *HELD_OUT) for side in "AB"}
+
+
 @dataclass
 class Found:
     """What a folder holds. rows: for the user; problems: everything wrong but damaged pictures, one line each."""
@@ -260,9 +264,7 @@ def _classes(folder: Path) -> Found | None:
     inner = folder / "train" if (folder / "train").is_dir() else folder
     inside = list_images(inner)
     names = sorted({path.relative_to(inner).parts[0] for path in inside if path.parent != inner})
-    if any(path.parent == inner for path in inside) or len(names) < 2 or {*names} & {"train", *HELD_OUT, "A", "B"}:
-        return None
-    if {*names} & {"leftImg8bit", "gtFine", "base", "extended"}:
+    if any(path.parent == inner for path in inside) or len(names) < 2 or _OTHER_FOLDERS & {*names}:
         return None
     found = Found("a folder per class (pictures with classes; side by side within, pairs)")
     for split in ("train", *HELD_OUT) if inner != folder else ("",):

@@ -134,7 +134,7 @@ def test_places_in_parts_of_a_frame():
         ('{"file": "images/2.png", "caption": "x", "box": [1, 2, NaN, 4]}', '"box" must be'),
         ('{"file": "images/2.png", "caption": "x", "keypoints": [[1, 2]]}', '"keypoints" must be'),
         ('{"file": "images/2.png", "caption": "x", "keypoints": []}', '"keypoints" must be'),
-        ('{"file": "images/2.png", "caption": "x", "box": [1, 2, 3, 4]}', 'line 1: has no "box", which other lines have'),
+        ('{"file": "images/2.png", "caption": "x", "box": [1, 2, 3, 4]}', 'has no "box", which other lines have'),
         ('{"file": "images/0.png", "caption": "x", "class": "z"}', "line 3: says other things about images/0.png"),
     ],
 )  # fmt: skip
