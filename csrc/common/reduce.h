@@ -1,36 +1,14 @@
 // Sums over a whole grid within one launch, with the same bits on every run: each block writes its partial sums, and
 // the block that arrives last adds them up in the order of their index. No float atomics. Shared by the losses.
 #pragma once
-#include <atomic>
-
 #include "common/cuda.h"
+#include "common/tickets.h"
 
 namespace pygan {
 namespace {  // every kernel file has its own tickets and its own instances
 
 constexpr int kReduceThreads = 256;  // of every block that calls the functions below
 constexpr int kReduceBlocks = 1024;  // at most: bounds the workspace and the work of the last block
-
-// One ticket per launch counts the blocks that have arrived; the last one sets it back to 0. A __device__ array exists
-// once per device and is zero when the library is loaded, so nothing has to be allocated or cleared before a launch.
-constexpr unsigned kTickets = 1u << 15;
-__device__ unsigned tickets[kTickets];
-
-// The ticket of the next launch on `stream`. Launches that may overlap (other streams, graph replays) never share one:
-// a captured launch keeps its ticket for as long as its graph lives, so captures draw from a half of their own, which
-// wraps only after 16384 captured launches; the other half serves eager launches in turn.
-inline unsigned next_ticket(cudaStream_t stream) {
-  static std::atomic<unsigned> eager{0};
-#if !defined(PYGAN_HOST_EMULATOR)
-  static std::atomic<unsigned> captured{0};
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  if (cudaStreamIsCapturing(stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone)
-    return kTickets / 2 + captured++ % (kTickets / 2);
-#else
-  (void)stream;
-#endif
-  return eager++ % (kTickets / 2);
-}
 
 // Blocks for `items` grid-stride items, `per_thread` of them in each thread while the grid is below its cap.
 inline unsigned reduce_blocks(int64_t items, int64_t per_thread) {

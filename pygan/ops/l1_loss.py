@@ -29,7 +29,7 @@ def l1_loss(a: Tensor, b: Tensor, *, weight: float = 1.0, impl: str = "auto") ->
 
     Args:
         a: any shape; float32, bfloat16, float16 or float64.
-        b: the shape of a. Its dtype may differ: the output of a network under autocast goes beside its float32 target
+        b: the shape of a. Its dtype may differ: a 16-bit output of a network goes beside its float32 target
             without a cast.
         weight: factor of the loss.
         impl: "native" (the kernels), "ref" (plain PyTorch) or "auto" (the faster one).

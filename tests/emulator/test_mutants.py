@@ -1,6 +1,6 @@
 """Bugs planted into copies of the real kernels, one at a time: the emulator's tests must see every one of them.
 
-planted/<op>.toml lists them: `find`, a text that stands once in csrc/ops/<op>/<op>_cuda.cu (or `file` beside it), and
+planted/<op>.toml lists them: `find`, a text that stands once in csrc/ops/<op>/<op>_cuda.cu (or `file` from there), and
 `replace`. A bug is seen if the op's test program crashes, finds wrong numbers, prints otherwise under another schedule
 of threads, or races. The first three of each op are tested; PYGAN_MUTANTS=99 tests all.
 """

@@ -22,7 +22,7 @@ int launch(const GanLossArgs& args, cudaStream_t stream) {
   PYGAN_LAUNCH((gan_loss_kernel<T, V>), dim3(blocks), dim3(kReduceThreads), 0, stream,
                static_cast<const T*>(args.logits), static_cast<T*>(args.grad), static_cast<float*>(args.loss),
                static_cast<float*>(args.stats), args.k, args.count, args.count_real, halves_of(args), args.partials,
-               next_ticket(stream));
+               next_tickets(stream, 1));
   return static_cast<int>(cudaGetLastError());
 }
 

@@ -7,7 +7,7 @@
 //          scaler sees it.
 //
 //   dtypes of (a, b): the same one of float32, bfloat16, float16 (CUDA), float64 (CPU); or bfloat16 or float16 (CUDA) with
-//   float32, the output of a network under autocast beside its target.
+//   float32, the 16-bit output of a network beside its target.
 //
 // Inf and NaN reach the loss; where a - b is NaN, the gradient is 0.
 // Bound: reads a and b once, writes the gradient once; the target is copy bandwidth.

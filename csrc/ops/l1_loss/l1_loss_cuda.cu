@@ -25,7 +25,7 @@ int launch(const L1LossArgs& args, cudaStream_t stream) {
   PYGAN_LAUNCH((l1_loss_kernel<A, B>), dim3(blocks), dim3(kReduceThreads), 0, stream, static_cast<const A*>(args.a),
                static_cast<const B*>(args.b), static_cast<A*>(args.grad), static_cast<float*>(args.loss), args.count,
                vectors, static_cast<float>(weight_per_item / args.unit), weight_per_item, args.partials,
-               next_ticket(stream));
+               next_tickets(stream, 1));
   return static_cast<int>(cudaGetLastError());
 }
 

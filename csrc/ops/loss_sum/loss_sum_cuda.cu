@@ -182,7 +182,7 @@ int loss_sum_cuda(const LossSumArgs& args, cudaStream_t stream) {
     blocks += term.blocks;
   }
   PYGAN_LAUNCH((loss_sum_kernel), dim3(blocks), dim3(kReduceThreads), 0, stream, terms, static_cast<float*>(args.total),
-               args.partials, next_ticket(stream));
+               args.partials, next_tickets(stream, 1));
   return static_cast<int>(cudaGetLastError());
 }
 

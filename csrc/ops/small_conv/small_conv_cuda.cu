@@ -10,11 +10,10 @@
 // The large map's pixels of equal parity (y % 2, x % 2) meet the same taps, two along each axis, and there is one of
 // each parity for every pixel of the small map. So "up" is four products, one per parity, each on a grid of the small
 // map's size, with a quarter of the weight; "down" is one product on that grid with all of it.
-#include <atomic>
-
 #include "common/cuda.h"
 #include "common/mma.h"
 #include "common/philox.h"
+#include "common/tickets.h"
 #include "ops/small_conv/small_conv.h"
 
 namespace pygan {
@@ -25,43 +24,6 @@ constexpr int kThreads = 256;      // 8 warps: 4 times 16 output channels, 2 tim
 constexpr int kStages = 6;         // of the pipeline into shared memory: 40 KiB of weights on their way
 constexpr int kBlocks = 128;       // aimed at: one for each multiprocessor of a large GPU
 constexpr int kPitch = kTile + 8;  // of a finished tile in shared memory; its rows begin in different banks
-
-// --- tickets: how blocks of one launch find out who is last ---------------------------------------------------------
-
-// Counters, zero when the library is loaded and again after each launch (as in common/reduce.h, but many for a launch).
-// Launches that may overlap must not share any: a captured launch keeps its own for as long as its graph lives, so
-// captures draw from a half of their own, which comes round after thousands of them; eager launches take the other half
-// in turn.
-constexpr unsigned kTickets = 1u << 18;
-__device__ unsigned tickets[kTickets];
-
-// The first of `count` <= kTickets / 2 tickets for the next launch on `stream`.
-unsigned next_tickets(cudaStream_t stream, unsigned count) {
-  static std::atomic<unsigned> used[2];
-  unsigned half = 0;
-#if !defined(PYGAN_HOST_EMULATOR)
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  if (cudaStreamIsCapturing(stream, &status) == cudaSuccess && status != cudaStreamCaptureStatusNone) half = 1;
-#else
-  (void)stream;
-#endif
-  unsigned first;
-  do {
-    first = used[half].fetch_add(count) % (kTickets / 2);
-  } while (first + count > kTickets / 2);  // a run has no gap: what is left at the end is passed over
-  return half * (kTickets / 2) + first;
-}
-
-// True in every thread of the last of `total` blocks to come here; what the others wrote before is then visible to it.
-__device__ __forceinline__ bool last_to_arrive(unsigned* ticket, unsigned total) {
-  PYGAN_SHARED(last, bool);
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) last = atomicInc(ticket, total - 1) == total - 1;  // wraps to 0
-  __syncthreads();
-  __threadfence();
-  return last;
-}
 
 // --- geometry along one axis ----------------------------------------------------------------------------------------
 
