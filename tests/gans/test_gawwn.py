@@ -233,7 +233,7 @@ class PlainPointG(nn.Module):
 
 
 class PlainD(nn.Module):
-    def __init__(self, d, nt, w, halvings, points):
+    def __init__(self, d, nt, w, halvings, points, norm):
         super().__init__()
         self.points = points
         trunk, c = [], 3
@@ -246,8 +246,10 @@ class PlainD(nn.Module):
         self.part = nn.Sequential(conv(2 * w + points, 2 * w, 1, 1, 0, leaky), nn.Conv2d(2 * w, w, 1))
         self.whole = nn.Sequential(conv(2 * w, 4 * w, 4, 2, 1, leaky), conv(4 * w, 8 * w, 4, 2, 1, leaky))
         beside = nt if points else w
-        self.both = nn.Sequential(conv(8 * w + beside, 4 * w, 1, 1, 0, leaky), conv(4 * w, w, 4, 1, 0, leaky))
-        self.out = nn.Sequential(dense(2 * w, w, leaky), nn.Linear(w, 1), nn.Flatten(0))
+        last = conv(4 * w, w, 4, 1, 0, leaky) if norm else nn.Sequential(nn.Conv2d(4 * w, w, 4), leaky())
+        self.both = nn.Sequential(conv(8 * w + beside, 4 * w, 1, 1, 0, leaky), last)
+        both = dense(2 * w, w, leaky) if norm else nn.Sequential(nn.Linear(2 * w, w), leaky())
+        self.out = nn.Sequential(both, nn.Linear(w, 1), nn.Flatten(0))
         if not points:
             self.where = nn.Sequential(conv(nt, 4 * w, 4, 2, 1, nn.ReLU), conv(4 * w, w, 4, 2, 1, nn.ReLU))
 
@@ -272,7 +274,7 @@ def plain_nets(recipe):
     narrow = {64: [w], 128: [w, w // 4]}[recipe.crop_size]
     wide = {64: [2 * w], 128: [2 * w, w]}[recipe.crop_size]
     halvings = len(narrow) + 1
-    D = PlainD(recipe.text_dim, recipe.c_dim, recipe.ndf, halvings, points)
+    D = PlainD(recipe.text_dim, recipe.c_dim, recipe.ndf, halvings, points, recipe.d_vector_norm)
     if recipe.where == "box":
         return PlainBoxG(recipe.text_dim, recipe.z_dim, w, narrow), D
     return PlainPointG(recipe.text_dim, recipe.z_dim, w, wide, points), D
@@ -332,8 +334,9 @@ def bce(logits, target):
         {"where": "keypoints"},
         {"cls_weight": 0.25, "wrong": "image"},
         {"cls_weight": 0.0, "where": "keypoints"},
+        {"d_vector_norm": False},
     ],
-    ids=["box", "keypoints", "wrong pictures", "no wrong pairs"],
+    ids=["box", "keypoints", "wrong pictures", "no wrong pairs", "no norm of vectors"],
 )
 def test_three_steps_equal_the_equations_in_stock_pytorch(fields):
     recipe = tiny(load_size=64, crop_size=64, **fields)

@@ -7,6 +7,7 @@ logits (n, 1, 1, 1), real and matching up. where: see `place`. No layer in front
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,14 +37,15 @@ def _spread(c: int, c_next: int, act: str = "relu") -> ConvNormAct:
     return ConvNormAct(conv, NormAct(c_next, norm="batch", act=act))
 
 
-def _gather(c: int, c_next: int, act: str) -> ConvNormAct:
+def _gather(c: int, c_next: int, act: str, norm: str = "batch") -> ConvNormAct:
     """(n, c, 4, 4) -> (n, c_next, 1, 1)."""
-    return ConvNormAct(Conv(c, c_next, kernel=_INNER, bias=False), NormAct(c_next, norm="batch", act=act))
+    conv = Conv(c, c_next, kernel=_INNER, bias=norm == "none")
+    return ConvNormAct(conv, NormAct(c_next, norm=norm, act=act))
 
 
-def _dense(c: int, c_next: int, act: str) -> TextLayer:
-    """Linear, BatchNorm, activation: (n, c) -> (n, c_next)."""
-    return TextLayer(c, c_next, norm="batch", act=act)
+def _dense(c: int, c_next: int, act: str, norm: str = "batch") -> TextLayer:
+    """Linear, norm, activation: (n, c) -> (n, c_next)."""
+    return TextLayer(c, c_next, norm=norm, act=act)
 
 
 def _halve(c: int, c_next: int, act: str) -> ConvNormAct:
@@ -154,10 +156,22 @@ class _Features(nn.Module):
 
 
 class _D(nn.Module):
-    """What both discriminators share. points: key points, 0 for boxes; beside: channels beside the whole's 8 ndf."""
+    """What both discriminators share. points: key points, 0 for boxes; beside: channels beside the whole's 8 ndf.
+
+    vector_norm: "batch" or "none", of what is left of a picture when its streams have become vectors.
+    """
 
     def __init__(
-        self, channels: int, *, text_dim: int, c_dim: int, ndf: int, size: int, points: int, beside: int
+        self,
+        channels: int,
+        *,
+        text_dim: int,
+        c_dim: int,
+        ndf: int,
+        size: int,
+        points: int,
+        beside: int,
+        vector_norm: str,
     ) -> None:
         super().__init__()
         self.features = _Features(channels, ndf=ndf, size=size)
@@ -167,8 +181,8 @@ class _D(nn.Module):
         self.part_head = Conv(2 * ndf, ndf, kernel=1)
         self.whole = nn.ModuleList([_halve(2 * ndf, 4 * ndf, "leaky_relu"), _halve(4 * ndf, 8 * ndf, "leaky_relu")])
         self.whole_join = conv_bn(8 * ndf + beside, 4 * ndf, kernel=1, act="leaky_relu")
-        self.whole_head = _gather(4 * ndf, ndf, "leaky_relu")
-        self.both = _dense(2 * ndf, ndf, "leaky_relu")
+        self.whole_head = _gather(4 * ndf, ndf, "leaky_relu", norm=vector_norm)
+        self.both = _dense(2 * ndf, ndf, "leaky_relu", norm=vector_norm)
         self.head = Linear(ndf, 1)
 
     def judge(self, part: Tensor, whole: Tensor, mode: Mode) -> Tensor:
@@ -181,8 +195,8 @@ class _D(nn.Module):
 class BoxD(_D):
     """Local stream: what is in the box, enlarged. Global stream: the picture beside the text in its place."""
 
-    def __init__(self, channels: int, *, text_dim: int, c_dim: int, ndf: int, size: int) -> None:
-        super().__init__(channels, text_dim=text_dim, c_dim=c_dim, ndf=ndf, size=size, points=0, beside=ndf)
+    def __init__(self, channels: int, *, c_dim: int, ndf: int, **shape: Any) -> None:
+        super().__init__(channels, c_dim=c_dim, ndf=ndf, points=0, beside=ndf, **shape)
         self.where = nn.ModuleList([_halve(c_dim, 4 * ndf, "relu"), _halve(4 * ndf, ndf, "relu")])
 
     def forward(self, image: Tensor, text: Tensor, where: Tensor, mode: Mode = TRAIN) -> Tensor:
@@ -197,8 +211,8 @@ class BoxD(_D):
 class PointD(_D):
     """Local stream: features at the key points, and which point it is. Global stream: picture and text."""
 
-    def __init__(self, channels: int, *, points: int, text_dim: int, c_dim: int, ndf: int, size: int) -> None:
-        super().__init__(channels, text_dim=text_dim, c_dim=c_dim, ndf=ndf, size=size, points=points, beside=c_dim)
+    def __init__(self, channels: int, *, c_dim: int, **shape: Any) -> None:
+        super().__init__(channels, c_dim=c_dim, beside=c_dim, **shape)
 
     def forward(self, image: Tensor, text: Tensor, where: Tensor, mode: Mode = TRAIN) -> Tensor:
         """where: key points (n, k, 3)."""

@@ -65,6 +65,9 @@ class Recipe(BaseRecipe):
     z_dim: int = option(100, "length of the noise, from N(0, 1)", unit="values")
     ngf: int = option(128, "width of G, in whose multiples its maps are", unit="channels")
     ndf: int = option(128, "width of D, in whose multiples its maps are", unit="channels")
+    d_vector_norm: bool = option(
+        True, "BatchNorm also where a picture is one vector in D, as in the authors' code; off: small Ds learn sooner"
+    )
     init_gain: float = option(0.02, "standard deviation of the weights at the beginning")
 
     cls_weight: float = option(
@@ -102,8 +105,8 @@ class Recipe(BaseRecipe):
 # Small enough for two CPU cores.
 _DEMO = {
     "load_size": 36, "crop_size": 32, "ngf": 16, "ndf": 16, "z_dim": 16, "c_dim": 64, "epochs": 40, "lr": 4e-4,
-    "halve_every": 30, "captions_per_image": "one", "ema_half_life_images": 1000.0, "checkpoint_every_images": 4000,
-    "max_minutes": 5.0,
+    "halve_every": 30, "captions_per_image": "one", "d_vector_norm": False, "ema_half_life_images": 1000.0,
+    "checkpoint_every_images": 4000, "max_minutes": 5.0,
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -305,6 +308,7 @@ def generator(recipe: Recipe) -> model.BoxG | model.PointG:
 def discriminator(recipe: Recipe) -> model.BoxD | model.PointD:
     """D of a recipe, with PyTorch's weights or none (under a meta device)."""
     shape = {"c_dim": recipe.c_dim, "ndf": recipe.ndf, **_shape(recipe)}
+    shape["vector_norm"] = "batch" if recipe.d_vector_norm else "none"
     return model.BoxD(**shape) if recipe.where == "box" else model.PointD(points=_points(recipe), **shape)
 
 
