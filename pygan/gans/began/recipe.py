@@ -112,9 +112,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "fast": {"amp": True, "n": 64, "steps": 100_000, "lr_decay_every": 25_000},
     "demo": {
-        "load_size": 32, "crop_size": 32, "n": 16, "z_dim": 32, "lr": 5e-4, "lambda_k": 0.01, "steps": 1_500,
-        "lr_decay_every": 500, "lr_floor": 1e-4, "checkpoint_every_images": 8_000, "sample_images": 16,
-        "max_minutes": 5.0,
+        "load_size": 32, "crop_size": 32, "n": 16, "z_dim": 32, "lr": 1e-3, "lr_decay": "none", "gamma": 0.7,
+        "lambda_k": 0.05, "steps": 3_000, "checkpoint_every_images": 8_000, "sample_images": 16, "max_minutes": 5.0,
     },
     "tiny": {
         "load_size": 16, "crop_size": 16, "n": 4, "z_dim": 8, "batch": 2, "steps": 8, "lr_decay_every": 4,

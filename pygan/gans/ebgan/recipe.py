@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cifar10": {"load_size": 32, "crop_size": 32},
     "fast": {"amp": True, "n": 64, "steps": 100_000},
     "demo": {
-        "load_size": 32, "crop_size": 32, "n": 16, "z_dim": 32, "margin": 0.2, "steps": 1_500,
+        "load_size": 32, "crop_size": 32, "n": 16, "z_dim": 32, "margin": 0.08, "steps": 1_500,
         "checkpoint_every_images": 8_000, "sample_images": 16, "max_minutes": 5.0,
     },
     "tiny": {
