@@ -232,6 +232,7 @@ def array_state(shape, code, order, data, more=b"NNNI-1\nI-1\nI0\n"):
         array_state(b"(" + b"I1\n" * 40 + b"t", b"u1", b"|", b"S'a'\n"),
         array_state(b"I3\n", b"u1", b"|", b"S'abc'\n"),
         array_state(b"(I3\nt", b"u1", b"?", b"S'abc'\n"),
+        array_state(b"(I3\nt", b"u1", b"|", b"S'abc'\n").replace(b"ndarray", b"dtype"),  # of another class
         array_state(b"(I3\nt", b"u1", b"|", b"(lI1\na"),
         array_state(b"(I1\nt", b"O", b"|", b"S'12345678'\n"),  # addresses instead of objects
         array_state(b"(I2\nt", b"O", b"|", b"(lI1\na"),
