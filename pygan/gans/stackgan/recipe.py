@@ -66,9 +66,6 @@ class Recipe(BaseRecipe):
         "one", "a random caption of each picture, or the mean embedding of four", choices=("one", "mean4")
     )
     text_dim: int = option(0, "length of a caption's embedding; 0: as in the data", unit="values")
-    text_scale: float = option(
-        1.0, "factor of the embeddings: those of length 1 are faint beside the noise of c, and sqrt(text_dim) helps"
-    )
 
     batch: int = option(64, "images per step", unit="images")
     batch_2: int = option(0, "--stage both: images per step of stage II; 0: as --batch", unit="images")
@@ -106,7 +103,7 @@ class Recipe(BaseRecipe):
         super().__post_init__()
         least = {"batch": 2, "gf": 4, "df": 4, "c_dim": 1, "z_dim": 1, "r": 0, "text_dim": 0, "load_size": 0}
         least |= {"crop_size": 0, "batch_2": 0, "epochs_2": 0, "steps_2": 0, "halve_every": 0, "halve_every_2": 0}
-        least |= {"init_gain": 0.0, "lambda_kl": 0.0, "text_scale": 0.0}
+        least |= {"init_gain": 0.0, "lambda_kl": 0.0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 why = ": BatchNorm has no statistics of one picture" if name == "batch" else ""
@@ -134,7 +131,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"amp": True, "batch": 128, "batch_2": 64},
     "demo": {
         "crop_size": 64, "low_size": 32, "gf": 32, "df": 32, "c_dim": 32, "z_dim": 32, "r": 1, "batch": 16,
-        "text_scale": 16.0, "steps": 800, "steps_2": 400, "lr": 4e-4, "halve_every": 0, "ema_half_life_images": 320.0,
+        "captions_per_image": "mean4", "lambda_kl": 0.5, "steps": 1000, "steps_2": 400, "lr": 4e-4, "halve_every": 0,
+        "ema_half_life_images": 320.0,
         "checkpoint_every_images": 3200, "max_minutes": 8.0,
     },
     "tiny": {
@@ -314,7 +312,7 @@ def _look(
 
 def _about(recipe: Recipe, text: Tensor, painted: model.Painted) -> Tensor:
     """What D is told of the texts: their mu, which does not learn from it, or (tf) the embedding itself."""
-    return recipe.text_scale * text if recipe.arch == "tf" else painted.condition.mu.detach()
+    return text if recipe.arch == "tf" else painted.condition.mu.detach()
 
 
 def _paint(
@@ -333,7 +331,7 @@ def _paint(
     normal = _truncated_normal if recipe.arch == "tf" else philox.normal
     eps = [normal(rng, stream + shift, (n, recipe.c_dim), dtype=text.dtype) for stream in (_EPS_1, _EPS_2)]
     z, *eps = (noise.expand(text.shape[0], -1) for noise in (z, *eps))
-    return G(recipe.text_scale * text, z, tuple(eps), mode)
+    return G(text, z, tuple(eps), mode)
 
 
 def _truncated_normal(rng: Tensor, stream: int, shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
