@@ -147,7 +147,8 @@ def _channels(trained: use.Trained, options: Mapping[str, str]) -> int:
     """Of the network's input."""
     if options.get("direction") == "BtoA" and "direction" in inspect.signature(trained.gan.translate).parameters:
         return trained.recipe.output_channels
-    return trained.recipe.input_channels
+    takes = getattr(trained.gan, "takes", None)
+    return takes(trained.recipe) if takes else trained.recipe.input_channels
 
 
 def _network_input(trained: use.Trained, path: Path, options: Mapping[str, str]) -> np.ndarray:

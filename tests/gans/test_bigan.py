@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from pygan import pool
+from pygan.__main__ import main
 from pygan.data import Batch, Facts, Pictures
 from pygan.errors import UserError
 from pygan.gans import bigan
@@ -417,6 +419,29 @@ def test_ali_generates_and_reconstructs():
         with pytest.raises(UserError, match=message) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_ali_translates_larger_pictures_tile_by_tile():
+    recipe = ali(channels=(1,), init_gain=0.3)  # what tiny weights paint is grey
+    state = bigan.build(recipe, "cpu")
+    x = torch.rand(2, 1, 64, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole = bigan.translate(state.G, recipe, x)
+    assert whole.shape == x.shape
+    for i, top, left in ((0, 0, 0), (0, 32, 64), (1, 0, 32), (1, 32, 0)):
+        tile = bigan.reconstruct(state.G, recipe, x[i : i + 1, :, top : top + 32, left : left + 32])
+        torch.testing.assert_close(whole[i : i + 1, :, top : top + 32, left : left + 32], tile, rtol=0, atol=1e-5)
+    assert not torch.allclose(whole[0, :, :32, :32], whole[0, :, 32:, 64:], atol=1e-4)
+
+
+def test_pictures_go_through_ali_on_the_command_line(tmp_path):
+    form = ["--form", "ali", "--load-size", "32", "--max-steps", "1"]
+    common = ["--preset", "tiny", "--device", "cpu", "--no-tensorboard"]
+    assert main(["train", "bigan", "--run", str(tmp_path / "run"), *common, *form]) == 0
+    Image.new("RGB", (50, 40), "red").save(tmp_path / "a.png")
+    translate = ["translate", str(tmp_path / "run"), str(tmp_path / "a.png"), "--device", "cpu"]
+    assert main([*translate, "-o", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert image.size == (50, 40)
 
 
 def test_an_example_has_the_shapes_of_a_batch():

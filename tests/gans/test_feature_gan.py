@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pygan import checkpoint, errors, optim
 from pygan import recipe as recipes
+from pygan.__main__ import main
 from pygan.data import Batch, Facts
 from pygan.errors import UserError
 from pygan.gans import feature_gan
@@ -404,6 +406,17 @@ def test_what_people_and_the_measure_see(direction, channels):
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
     A, B = feature_gan.example(recipe)
     assert (A.device.type, A.shape, B.shape) == ("meta", batch.A.shape, batch.B.shape)
+
+
+def test_from_grey_to_colour_on_the_command_line(tmp_path):
+    """B has one channel, A three: what goes from B to A takes grey pictures."""
+    flags = ["--preset", "tiny", "--output-channels", "1", "--direction", "BtoA", "--max-steps", "1"]
+    assert main(["train", "feature_gan", "--run", str(tmp_path / "run"), "--device", "cpu", *flags]) == 0
+    Image.new("L", (40, 36), 90).save(tmp_path / "a.png")
+    translate = ["translate", str(tmp_path / "run"), str(tmp_path / "a.png"), "--device", "cpu"]
+    assert main([*translate, "-o", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert (image.size, image.mode) == ((40, 36), "RGB")
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -18,6 +18,7 @@ from pygan.gans.bigan.recipe import (
     resolve,
     sample,
     step,
+    takes,
     translate,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "resolve",
     "sample",
     "step",
+    "takes",
     "translate",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -288,18 +288,33 @@ def translate(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None
     """The other domain's pictures of A, (n, c, h, w) in [-1, 1]; with --form ali the reconstructions of A.
 
     A: (n, c, h, w) in [-1, 1] of the domain that `direction` ("AtoB" or "BtoA") begins at, h and w multiples of
-    `G.multiple`. rng plays no part, nor do other pictures of the batch: batch statistics are each image's own.
-    Errors: UserError for a direction or a size that a net of --form ali does not have.
+    `G.multiple`; ALI takes pictures of more than 32 pixels tile by tile. rng plays no part, nor do other pictures of
+    the batch: batch statistics are each image's own. Errors: UserError for a direction that --form ali does not have.
     """
     if direction not in ("AtoB", "BtoA"):
         raise ValueError(f'direction must be "AtoB" or "BtoA", got {direction!r}')
     if recipe.form == "ali":
         if direction != "AtoB":
             raise UserError("--direction BtoA: with --form ali there is only one domain; leave the flag out")
-        return reconstruct(G, recipe, A)
+        return _tile_by_tile(A, lambda tiles: reconstruct(G, recipe, tiles))
     one_way = G.AtoB if direction == "AtoB" else G.BtoA
     groups = A.shape[0] if recipe.test_bn == "batch" else 1
     return one_way(A, Mode(statistics=recipe.test_bn, groups=groups)).clamp(-1.0, 1.0)
+
+
+def takes(recipe: Recipe) -> int:
+    """Channels of the pictures that `translate` takes, going from A to B."""
+    return _channels(recipe)[0]
+
+
+def _tile_by_tile(image: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+    """`act` on each 32x32 tile of image (n, c, h, w), h and w multiples of 32; tiles (m, c, 32, 32) -> the same."""
+    n, c, height, width = image.shape
+    size = model.ALI_SIZE
+    rows, columns = height // size, width // size
+    tiles = image.reshape(n, c, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5).reshape(-1, c, size, size)
+    tiles = act(tiles).reshape(n, rows, columns, c, size, size)
+    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(n, c, height, width)
 
 
 @torch.no_grad()

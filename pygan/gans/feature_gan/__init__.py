@@ -16,6 +16,7 @@ from pygan.gans.feature_gan.recipe import (
     resolve,
     sample,
     step,
+    takes,
     translate,
 )
 
@@ -30,5 +31,6 @@ __all__ = [
     "resolve",
     "sample",
     "step",
+    "takes",
     "translate",
 ]

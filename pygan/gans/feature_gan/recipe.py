@@ -225,6 +225,11 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in logs.items()}
 
 
+def takes(recipe: Recipe) -> int:
+    """Channels of the pictures that `translate` takes: those of the domain that the direction begins at."""
+    return _channels(recipe)[0]
+
+
 @torch.no_grad()
 def translate(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None) -> Tensor:
     """Pictures of the first domain as ones of the second, in [-1, 1]. rng plays no part, nothing depends on the batch.
