@@ -110,21 +110,29 @@ def test_multiplications_of_one_image(make, size, expected):
 
 
 @pytest.mark.parametrize(
-    ("n_layers", "parameters", "size"),
+    ("n_layers", "sees", "parameters", "of_6_channels", "size", "giga"),
     [
-        (0, 8_705, 256),
-        (1, 136_385, 126),
-        (2, 662_977, 62),
-        (3, 2_764_737, 30),
-        (4, 6_959_553, 14),
-        (5, 11_154_369, 6),
-        (6, 15_349_185, 2),
+        (0, 1, 8_705, 9_024, 256, 0.5704),
+        (1, 16, 136_385, 139_585, 126, 2.2472),
+        (2, 34, 662_977, 666_433, 62, 2.7342),
+        (3, 70, 2_764_737, 2_768_705, 30, 3.1971),
+        (4, 142, 6_959_553, 6_964_033, 14, 2.6566),
+        (5, 286, 11_154_369, 11_159_361, 6, 2.1855),
+        (6, 574, 15_349_185, 15_354_689, 2, 2.0846),
     ],
 )
-def test_patch_discriminators(n_layers, parameters, size):
+def test_patch_discriminators(n_layers, sees, parameters, of_6_channels, size, giga):
     assert counts(lambda: nets.PatchD(3, n_layers=n_layers))[0] == parameters
+    pixels, step = 1, 1
     with torch.device("meta"):
-        assert nets.PatchD(3, n_layers=n_layers)(torch.empty(1, 3, 256, 256)).shape == (1, 1, size, size)
+        D = nets.PatchD(6, n_layers=n_layers, norm="batch")
+        assert sum(p.numel() for p in D.parameters()) == of_6_channels
+        with FlopCounterMode(display=False) as counter:
+            assert D(torch.empty(1, 6, 256, 256)).shape == (1, 1, size, size)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(giga, abs=5e-5)
+    for conv in (*(block.conv for block in D.blocks), D.head):
+        pixels, step = pixels + (conv.kernel_size[0] - 1) * step, step * conv.stride[0]
+    assert pixels == sees
 
 
 @pytest.mark.parametrize(
@@ -410,7 +418,7 @@ def test_in_turns_the_first_generator_moves_as_in_a_pair(fields):
 
 @pytest.mark.parametrize(
     ("size", "lambda_identity", "expected"),
-    [(256, 0.5, 939.609), (128, 0.0, 116.881)],
+    [(256, 0.5, 939.609), (256, 0.0, 643.533), (128, 0.5, 169.157), (128, 0.0, 116.881)],
 )
 def test_multiplications_of_one_step(size, lambda_identity, expected, monkeypatch):
     recipe = cyclegan.resolve(Recipe(load_size=size, crop_size=size, lambda_identity=lambda_identity))

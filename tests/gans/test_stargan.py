@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pygan import checkpoint, optim
 from pygan import recipe as recipes
 from pygan.data import Facts, JointLabelled, Labelled
+from pygan.data.picture_files import window_of
 from pygan.errors import UserError
 from pygan.gans import stargan
 from pygan.gans.stargan import PRESETS, Recipe
@@ -105,6 +106,15 @@ def test_multiplications_of_one_image(size, labels, classes, expected):
         counted.append(counter.get_total_flops())
     assert tuple(counted) == (2 * expected[0], 2 * expected[1])
     assert [t.shape for t in out] == [(1, 1, size // 64, size // 64), (1, classes)]
+
+
+def test_a_value_of_the_source_map_sees_318_pixels():
+    with torch.device("meta"):
+        D = networks.Discriminator(3, 5, size=128)
+    pixels, step = 1, 1
+    for conv in (*(layer.conv for layer in D.trunk), D.source):
+        pixels, step = pixels + (conv.kernel_size[0] - 1) * step, step * conv.stride[0]
+    assert pixels == 318
 
 
 def test_fingerprint_of_g():
@@ -663,6 +673,22 @@ def test_the_paper_is_the_paper():
     assert {name: getattr(recipe, name) for name in expected} == expected
     assert recipe.steps * recipe.n_critic == 200_000
     assert stargan.images_per_step(recipe) == 80
+
+
+def test_presets_cut_faces_as_the_authors_do():
+    """CelebA to its middle 178 pixels, RaFD (256 x 256) to itself, also where one preset cuts both."""
+    sizes = {"celeba": (178, 218), "rafd": (256, 256)}
+    expected = {"celeba": (0, 20, 178, 198), "rafd": (0, 0, 256, 256)}
+    for preset, sets in {
+        "paper": ["celeba"],
+        "fast": ["celeba"],
+        "rafd": ["rafd"],
+        "joint": ["celeba", "rafd"],
+    }.items():
+        recipe = Recipe(**PRESETS[preset])
+        assert recipe.crop_size == (256 if preset == "joint" else 128)
+        for name in sets:
+            assert window_of(recipe.pre_crop, *sizes[name]) == expected[name], (preset, name)
 
 
 def test_labels_come_from_the_data():

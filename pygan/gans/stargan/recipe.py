@@ -107,7 +107,7 @@ class Recipe(BaseRecipe):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"pre_crop": "178"},
     "rafd": {"pre_crop": "256", "cls_mode": "single"},
-    "joint": {"load_size": 256, "crop_size": 256},
+    "joint": {"load_size": 256, "crop_size": 256, "pre_crop": "square"},
     "fast": {"pre_crop": "178", "amp": True, "batch": 32, "steps": 20_000},
     "demo": {
         "load_size": 32, "crop_size": 32, "ngf": 16, "blocks": 2, "ndf": 16, "n_layers_d": 4, "batch": 8, "n_critic": 2,
