@@ -175,6 +175,8 @@ def _open(
     per_step = gans.images_per_step(gan, now) * world
     if per_step > lengths[phase]:
         raise UserError(f"--batch {now.batch} is more than the {lengths[phase]} images of all epochs")
+    for one, images in zip(phases, lengths, strict=True):
+        _check_rate(gan, one, images, feed.n_items, world)
     state = gan.build(now, where)
     state.buffers["watch"] = torch.zeros(2, dtype=torch.int64, device=where)  # {steps, first step that diverged}
     first = sum(lengths[:phase])
@@ -208,6 +210,17 @@ def _images(gan: ModuleType, recipe: BaseRecipe, feed: Any, world: int) -> int:
     if recipe.steps:
         return recipe.steps * gans.images_per_step(gan, recipe) * world
     return (recipe.epochs + recipe.decay_epochs) * feed.n_items
+
+
+def _check_rate(gan: ModuleType, recipe: BaseRecipe, images: int, n_items: int, world: int) -> None:
+    """Errors: UserError if --steps goes on for an epoch or more after the learning rate has come down to 0."""
+    whole = images // n_items  # epochs, of which a schedule may end with one at 0
+    per_step = gans.images_per_step(gan, recipe) * world
+    if recipe.steps and whole > 1 and _lr_factor(gan, recipe, whole - 1, (whole - 1) * n_items // per_step) == 0:
+        raise UserError(
+            f"--steps {recipe.steps} are {whole} epochs, but the learning rate is 0 long before: after --epochs "
+            f"{recipe.epochs} and --decay-epochs {recipe.decay_epochs}; make them longer, or take fewer steps"
+        )
 
 
 def _inherit(run: _Run, before: _Run) -> None:
@@ -268,7 +281,7 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
                 _write(run, _save, finished=False, judge=False)
             raise
         epoch = here // run.feed.n_items + 1
-        factor = _lr_factor(run, epoch, here // per_step)
+        factor = _lr_factor(run.gan, recipe, epoch, here // per_step)
         for opt_name, opt in state.opts.items():
             opt.set_lr_(rates[opt_name] * factor)
         step = step or _make_step(run, batch)
@@ -300,11 +313,10 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
     return False
 
 
-def _lr_factor(run: _Run, epoch: int, step: int) -> float:
-    """What to multiply the learning rate by; epoch from 1, step from 0, both of this phase."""
-    recipe = run.recipe
-    if hasattr(run.gan, "lr_factor"):
-        return run.gan.lr_factor(recipe, epoch, step)
+def _lr_factor(gan: ModuleType, recipe: BaseRecipe, epoch: int, step: int) -> float:
+    """What to multiply the learning rate by; epoch from 1, step from 0, both of the recipe's phase."""
+    if hasattr(gan, "lr_factor"):
+        return gan.lr_factor(recipe, epoch, step)
     return optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
 
 
