@@ -520,6 +520,26 @@ def test_an_example_walks_a_step_without_data():
 # Recipes
 
 
+def test_the_presets_are_the_codes():
+    expected = {
+        "celeba": {"pre_crop": "128x128+25+50", "resample": "nearest", "load_size": 64, "lr": 8e-5, "beta1": 0.9},
+        "cifar10": {"load_size": 32, "crop_size": 32, "n": 128, "z_dim": 64, "lr_decay": "halve_floor"},
+        "keras": {
+            **{"down": "second", "dense_elu": True, "tanh": True, "n": 64, "z_dim": 128, "lr": 1e-4, "beta1": 0.9},
+            **{"k_clip": False, "separate_z": True, "lr_decay_every": 200 * 100, "lr_floor": 1e-6, "batch": 16},
+            **{"steps": 500 * 100, "gamma": 0.5, "lambda_k": 0.001, "order": "simultaneous"},
+        },
+        "seed": {
+            **{"down": "pool", "n": 32, "z_dim": 32, "crop_size": 32, "unit_range": True, "lr": 1e-4, "beta1": 0.5},
+            **{"lr_decay": "none", "order": "g_then_d", "separate_z": False, "k_clip": True, "batch": 16},
+            **{"steps": 50 * 10_000 // 16, "init": "normal", "init_gain": 0.02, "dense_elu": False, "tanh": False},
+        },
+    }
+    for preset, values in expected.items():
+        recipe = Recipe(**PRESETS[preset])
+        assert {name: getattr(recipe, name) for name in values} == values, preset
+
+
 def test_the_defaults_are_the_published_ones():
     recipe = Recipe()
     expected = {

@@ -740,6 +740,26 @@ def test_recipes_that_cannot_be(fields, message):
         Recipe(**fields)
 
 
+def test_the_papers_numbers():
+    recipe = Recipe(**PRESETS["paper"])
+    expected = {
+        **{"stage": "both", "batch": 64, "epochs": 600, "decay_epochs": 0, "halve_every": 100, "lr": 2e-4},
+        **{"beta1": 0.5, "beta2": 0.999, "weight_decay": 0.0, "arch": "pytorch", "gf": 128, "df": 64, "c_dim": 128},
+        **{"z_dim": 100, "r": 4, "init": "normal", "init_gain": 0.02, "cond_augmentation": True, "ca_act": "lrelu"},
+        **{"text_twice": True, "lambda_kl": 2.0, "kl_reduction": "mean", "use_wrong_pairs": True, "redraw": False},
+        **{"wrong_pairs": "next", "captions_per_image": "one", "flip": True},
+    }
+    assert {name: getattr(recipe, name) for name in expected} == expected
+    tf = {"arch": "tf", "init": "truncated", "captions_per_image": "mean4", "wrong_pairs": "other", "redraw": True}
+    assert PRESETS["tf"].items() >= tf.items()
+    first, second = stackgan.phases(Recipe(**PRESETS["tf"]))
+    assert [(one.batch, one.epochs, one.halve_every) for one in (first, second)] == [(64, 600, 50), (64, 600, 100)]
+    ablations = {"no-ca": {"cond_augmentation"}, "text-once": {"text_twice"}, "one-stage": {"stage", "crop_size"}}
+    for preset, changed in ablations.items():
+        other = Recipe(**PRESETS[preset])
+        assert {f.name for f in dataclasses.fields(other) if getattr(other, f.name) != f.default} == changed
+
+
 def test_resolving_takes_what_the_data_has():
     recipe = stackgan.resolve(Recipe(), Facts((3,), text_dim=384))
     assert (recipe.text_dim, recipe.crop_size, recipe.load_size) == (384, 256, 304)
