@@ -2,8 +2,8 @@
 
 Each GAN is trained by the real command (`pygan train GAN --preset demo`) on its built-in set, on the CPU, and its own
 yardstick is taken of the first checkpoint that was kept and of the last. A row per yardstick goes to
-results/learning.jsonl with the margin that it had to improve by; README's table is written from the rows. Where a
-yardstick needs eyes, they are a small classifier that is trained here, on real pictures of another set of the same
+results/learning.jsonl with the margin that it had to improve by, a picture of what the GAN makes in the end to
+docs/pictures/; README's table is written from the rows. Where a yardstick needs eyes, they are a small classifier that is trained here, on real pictures of another set of the same
 rules (seed 1; the GANs see seed 0), and whose own accuracy on held-out pictures is recorded.
 """
 
@@ -258,6 +258,8 @@ def train(name, run, minutes, keep_every):
     return (time.monotonic() - began) / 60
 
 
+PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
+SHOWN = dict.fromkeys(("began", "ebgan", "dcgan"), 36)  # pictures in the grid, of the others rows
 KEEP_EVERY = {"cyclegan": 400, "stackgan": 640}  # images; the others 800
 BUDGET_MINUTES = 10.0
 
@@ -285,6 +287,9 @@ def judge(name, minutes, folder):
         )  # fmt: skip
         print(f"{name}: {yardstick.name} {values[0]:.4g} -> {values[1]:.4g} ({yardstick.margin}): {held}", flush=True)
     record.append("learning", rows)
+    picture = PICTURES / f"{name}.png"
+    sample = [sys.executable, "-m", "pygan", "sample", str(run), "-o", str(picture), "--device", "cpu"]
+    subprocess.run([*sample, "-n", str(SHOWN.get(name, 6))], check=True)
     return ok
 
 
