@@ -3,8 +3,9 @@
 Each GAN is trained by the real command (`pygan train GAN --preset demo`) on its built-in set, on the CPU, and its own
 yardstick is taken of the first checkpoint that was kept and of the last. A row per yardstick goes to
 results/learning.jsonl with the margin that it had to improve by, a picture of what the GAN makes in the end to
-docs/pictures/; README's table is written from the rows. Where a yardstick needs eyes, they are a small classifier that is trained here, on real pictures of another set of the same
-rules (seed 1; the GANs see seed 0), and whose own accuracy on held-out pictures is recorded.
+docs/pictures/; README's table is written from the rows. Where a yardstick needs eyes, they are a small classifier that
+is trained here, on real pictures of another set of the same rules (seed 1; the GANs see seed 0), and whose own accuracy
+on held-out pictures is recorded.
 """
 
 import argparse
