@@ -19,6 +19,8 @@ from pygan.data.index import list_images
 from pygan.errors import UserError, say
 from pygan.rundir import write_atomic
 
+_SMALL = 32  # pixels
+
 
 def translate(
     run: Path,
@@ -138,8 +140,8 @@ def _check_options(trained: use.Trained, run: Path, options: Mapping[str, str]) 
 
 
 def _nothing(trained: use.Trained, options: Mapping[str, str]) -> torch.Tensor:
-    """A small grey picture, to find out at once whether the options make sense."""
-    side = 8 * trained.net.multiple
+    """The smallest grey picture from 32 pixels on, to find out at once whether the options make sense."""
+    side = -(-_SMALL // trained.net.multiple) * trained.net.multiple
     return torch.zeros((1, _channels(trained, options), side, side), device=trained.device)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pygan import use
 from pygan.__main__ import main
+from pygan.gans import pix2pix
 from pygan.translate import pad_to_multiple
 
 
@@ -34,6 +35,19 @@ def test_any_size_comes_back_at_its_size(run, tmp_path, width, height):
     with Image.open(tmp_path / "out" / "in.png") as result:
         assert result.size == (width, height)
         assert result.mode == "RGB"
+
+
+def test_options_are_tried_on_a_picture_that_costs_nothing(run, tmp_path, monkeypatch):
+    """A U-Net of 256 pixels, or a search tile by tile, would be busy for long with a large one."""
+    sizes, plain = [], pix2pix.translate
+
+    def translate(G, recipe, A, rng):
+        sizes.append(tuple(A.shape[2:]))
+        return plain(G, recipe, A, rng)
+
+    monkeypatch.setattr(pix2pix, "translate", translate)
+    assert main(["translate", str(run), str(picture(tmp_path / "in.png", 96, 64)), "-o", str(tmp_path / "out")]) == 0
+    assert sizes == [(32, 32), (64, 96)]
 
 
 def test_padding_is_reflection():
