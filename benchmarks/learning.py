@@ -1,7 +1,7 @@
 """Does training make each GAN better? `python -m benchmarks.learning [--gans began,stargan] [--minutes 10]`
 
 Each GAN is trained by the real command (`pygan train GAN --preset demo`) on its built-in set, on the CPU, and its own
-yardstick is taken of the first checkpoint that was kept and of the last. A row per yardstick goes to
+yardstick is taken of a checkpoint after ten steps and of the last. A row per yardstick goes to
 results/learning.jsonl with the margin that it had to improve by, a picture of what the GAN makes in the end to
 docs/pictures/; README's table is written from the rows. Where a yardstick needs eyes, they are a small classifier that
 is trained here, on real pictures of another set of the same rules (seed 1; the GANs see seed 0), and whose own accuracy
@@ -249,28 +249,28 @@ YARDSTICKS = {
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def train(name, run, minutes, keep_every):
-    """The real command, with a kept checkpoint every so many images."""
+def train(name, run, minutes):
+    """The real command, stopped once after its first steps to keep what it is then as checkpoints/first."""
     command = [sys.executable, "-m", "pygan", "train", name, "--preset", "demo", "--run", str(run), "--device", "cpu"]
-    command += ["--no-tensorboard", "--max-minutes", f"{minutes}", "--keep-every-images", str(keep_every)]
-    command += ["--checkpoint-every-images", str(keep_every), "--sample-every-images", str(10 * keep_every)]
+    command += ["--no-tensorboard", "--max-minutes", f"{minutes}"]
     began = time.monotonic()
+    subprocess.run([*command, "--max-steps", str(FIRST_STEPS)], check=True)
+    shutil.copytree(run / "checkpoints" / "last", run / "checkpoints" / "first")
     subprocess.run(command, check=True)
     return (time.monotonic() - began) / 60
 
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 SHOWN = dict.fromkeys(("began", "ebgan", "dcgan"), 36)  # pictures in the grid, of the others rows
-KEEP_EVERY = {"cyclegan": 400, "stackgan": 640}  # images; the others 800
+FIRST_STEPS = 10
 BUDGET_MINUTES = 10.0
 
 
 def judge(name, minutes, folder):
     """Train one GAN and record a row for each of its yardsticks. Returns whether all held."""
     run = folder / name
-    spent = train(name, run, minutes, KEEP_EVERY.get(name, 800))
-    kept = sorted(path.name for path in (run / "checkpoints").iterdir() if path.name.startswith("images-"))
-    (first, first_images), (last, last_images) = load(run, kept[0]), load(run, "last")
+    spent = train(name, run, minutes)
+    (first, first_images), (last, last_images) = load(run, "first"), load(run, "last")
     rows, ok = [], True
     for yardstick in YARDSTICKS[name]:
         net, accuracy = eyes(yardstick.draw, EYES_SIZE[name]) if yardstick.draw else (None, None)

@@ -160,7 +160,7 @@ def learning_table(found=None):
         newest[row["gan"], row["yardstick"], row["device"]] = row
     if not newest:
         return ["not yet run"]
-    head = ["GAN", "yardstick", "first checkpoint", "last", "must be", "held", "minutes", "classifier", "device"]
+    head = ["GAN", "yardstick", "after ten steps", "at the end", "must be", "held", "minutes", "classifier", "device"]
     head += ["date, commit"]
     lines = [_line(head), "|" + "---|" * len(head)]
     for row in newest.values():

@@ -130,7 +130,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "backward": {**_ABLATION, "lambda_a": 0.0},
     "demo": {
         "load_size": 72, "crop_size": 64, "ngf": 16, "ndf": 16, "batch": 4, "epochs": 5, "decay_epochs": 5,
-        "sample_every_images": 400, "checkpoint_every_images": 400, "max_minutes": 5.0,
+        "lambda_identity": 0.0, "sample_every_images": 400, "checkpoint_every_images": 400, "max_minutes": 5.0,
     },
     "tiny": {
         "load_size": 36, "crop_size": 32, "ngf": 8, "ndf": 8, "n_layers_d": 2, "pool_size": 4, "batch": 2, "epochs": 2,

@@ -93,7 +93,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"batch": 256, "amp": True, "ema_half_life_images": 10_000.0},
     "demo": {
         "load_size": 32, "crop_size": 32, "ngf": 32, "ndf": 32, "batch": 16, "epochs": 12, "flip": True,
-        "data_images": 2000, "ema_half_life_images": 1000.0, "sample_images": 16, "checkpoint_every_images": 4000, "max_minutes": 5.0,
+        "data_images": 2000, "ema_half_life_images": 1000.0, "sample_images": 16,
+        "checkpoint_every_images": 4000, "max_minutes": 5.0,
     },
     "tiny": {
         "load_size": 16, "crop_size": 16, "ngf": 8, "ndf": 8, "z_dim": 8, "batch": 4, "epochs": 4, "data_images": 8,

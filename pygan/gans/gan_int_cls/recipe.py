@@ -101,6 +101,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"batch": 128, "amp": True, "ema_half_life_images": 10_000.0},
     "demo": {
         "load_size": 36, "crop_size": 32, "ngf": 32, "ndf": 32, "z_dim": 16, "c_dim": 64, "batch": 16, "epochs": 100,
+        "flip": False,  # captions say what is left and right
         "captions_per_image": "one", "halve_every": 60, "ema_half_life_images": 1000.0,
         "checkpoint_every_images": 4000, "max_minutes": 5.0,
     },

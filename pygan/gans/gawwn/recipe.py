@@ -105,6 +105,7 @@ class Recipe(BaseRecipe):
 # Small enough for two CPU cores.
 _DEMO = {
     "load_size": 36, "crop_size": 32, "ngf": 16, "ndf": 16, "z_dim": 16, "c_dim": 64, "epochs": 40, "lr": 4e-4,
+    "flip": False,  # captions say what is left and right
     "halve_every": 30, "captions_per_image": "one", "d_vector_norm": False, "ema_half_life_images": 1000.0,
     "checkpoint_every_images": 4000, "max_minutes": 5.0,
 }  # fmt: skip
