@@ -65,7 +65,7 @@ def translate(
                 say(str(error))
                 bad += 1
                 continue
-            padded = pad_to_multiple(pixels, trained.net.multiple)
+            padded = pad_to_multiple(pixels, trained.net.multiple, least=getattr(trained.net, "least", 0))
             if waiting and (len(waiting) == size or waiting[0][1].shape != padded.shape):
                 done += _flush(trained, waiting, seed, options)
             waiting.append((target, padded, pixels.shape[:2]))
@@ -86,10 +86,12 @@ def translate(
     return 2 if bad else 0
 
 
-def pad_to_multiple(pixels: np.ndarray, multiple: int) -> np.ndarray:
-    """(h, w, c) reflected at the right and bottom until both sides are multiples; as often as a small one needs."""
-    height, width = pixels.shape[:2]
-    down, right = -height % multiple, -width % multiple
+def pad_to_multiple(pixels: np.ndarray, multiple: int, *, least: int = 0) -> np.ndarray:
+    """(h, w, c) reflected at the right and bottom until both sides are multiples; as often as a small one needs.
+
+    least: pixels that both sides have at the end at least, a multiple too.
+    """
+    down, right = (max(side + -side % multiple, least) - side for side in pixels.shape[:2])
     return np.pad(pixels, ((0, down), (0, right), (0, 0)), mode="reflect") if down or right else pixels
 
 

@@ -55,10 +55,11 @@ class ResNet(nn.Module):
     padding: of the blocks' convolutions, "reflect", "zeros" or "replicate" (the first and the last one always reflect).
     sum_act: done to the sum of every block, "none" or "relu". dropout_p: in every block, between its convolutions.
     first_stream: number of the first block in the random stream.
-    h and w of the input must be multiples of `multiple`, and at least twice that: one pixel has no reflection.
+    h and w of the input must be multiples of `multiple`, and at least `least`: one pixel has no reflection.
     """
 
     multiple = 4
+    least = 8
 
     def __init__(
         self,
@@ -106,10 +107,9 @@ class ResNet(nn.Module):
 
     def forward(self, image: Tensor, mode: Mode = TRAIN) -> Tensor:
         height, width = image.shape[2:]
-        if height % self.multiple or width % self.multiple or min(height, width) < 2 * self.multiple:
+        if height % self.multiple or width % self.multiple or min(height, width) < self.least:
             raise ValueError(
-                f"height and width must be multiples of {self.multiple} and at least {2 * self.multiple}, "
-                f"got {height}x{width}"
+                f"height and width must be multiples of {self.multiple} and at least {self.least}, got {height}x{width}"
             )
         h = self.stem(image.contiguous(memory_format=torch.channels_last), mode)  # (n, ngf, h, w)
         h = self.down_1(h, mode)  # (n, 2 ngf, h/2, w/2)

@@ -18,12 +18,12 @@ _PIECES = 2  # of its maxout
 
 
 class Generators(nn.Module):
-    """Two residual generators: AtoB is G, BtoA is E. `multiple`: what height and width must be multiples of."""
+    """Two residual generators: AtoB is G, BtoA is E. Height and width: multiples of `multiple`, at least `least`."""
 
     def __init__(self, AtoB: ResNet, BtoA: ResNet) -> None:
         super().__init__()
         self.AtoB, self.BtoA = AtoB, BtoA
-        self.multiple = AtoB.multiple
+        self.multiple, self.least = AtoB.multiple, AtoB.least
 
 
 class Encoder(nn.Module):

@@ -8,12 +8,13 @@ from pygan.nets import PatchD, ResNet, UNet
 
 
 class Generators(nn.Module):
-    """Both directions. `multiple`: what height and width of a picture must be multiples of."""
+    """Both directions. Height and width of a picture: multiples of `multiple`, at least `least`."""
 
     def __init__(self, AtoB: ResNet | UNet, BtoA: ResNet | UNet) -> None:
         super().__init__()
         self.AtoB, self.BtoA = AtoB, BtoA
         self.multiple = AtoB.multiple
+        self.least = getattr(AtoB, "least", AtoB.multiple)
 
 
 class Discriminators(nn.Module):
