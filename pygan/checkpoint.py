@@ -11,6 +11,9 @@ import hashlib
 import json
 import os
 import shutil
+import struct
+import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,11 @@ from pygan.state import State
 FORMAT = 1
 MANIFEST = "manifest.json"
 _REST = "state"  # the file of everything that is not a net
+
+
+# What `torch.load` raises at damaged files of one kind or another.
+_BROKEN = (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, AssertionError, OverflowError)
+_BROKEN += (MemoryError, struct.error, zipfile.BadZipFile)
 
 
 class Damaged(Exception):
@@ -207,6 +215,19 @@ def read(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is missing") from error
     except SafetensorError as error:
         raise UserError(f"{path} is not a readable safetensors file ({error})") from error
+
+
+def read_torch(path: Path) -> Any:
+    """What another program wrote with `torch.save`: tensors and plain values on the CPU. Runs nothing of the file.
+
+    Errors: Damaged (the first line of why), pickle.UnpicklingError for objects of other kinds, OSError.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old ways to write, which are read all the same
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _BROKEN as error:
+        raise Damaged((str(error).splitlines() or [type(error).__name__])[0]) from error
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -439,7 +439,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     """The tensors of a saved state_dict by their names. Errors: UserError, what the file is instead."""
     _check_format(file)
     try:
-        found: Any = torch.load(file, map_location="cpu", weights_only=True)
+        found = checkpoint.read_torch(file)
     except pickle.UnpicklingError as error:
         if match := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
@@ -447,8 +447,8 @@ def _read(file: Path) -> dict[str, Tensor]:
                 "where it comes from, save the state_dict() of G instead"
             ) from error
         raise UserError(f"{file} is not a PyTorch checkpoint, or is damaged") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, struct.error) as error:
-        raise UserError(f"{file} is damaged or not a PyTorch checkpoint ({str(error).splitlines()[0]})") from error
+    except checkpoint.Damaged as reason:
+        raise UserError(f"{file} is damaged or not a PyTorch checkpoint ({reason})") from reason
     if not isinstance(found, dict):
         raise UserError(f"{file} holds {_article(type(found).__name__)}, not the state_dict of a network")
     strange = [key for key, value in found.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
@@ -491,7 +491,7 @@ def _what_zip(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
         return "a damaged archive or checkpoint: copy or download it again"
     if any(name.endswith("constants.pkl") for name in names):
         return "a TorchScript program, which would run code when loaded: save the state_dict() of G instead"

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from pygan import checkpoint
 from pygan.errors import UserError
 from pygan.nn import Conv
 
@@ -96,8 +97,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)  # runs nothing that the file brings
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        tensors = checkpoint.read_torch(path)
+    except (checkpoint.Damaged, SafetensorError, pickle.UnpicklingError, OSError) as error:
         raise UserError(f"--vgg-weights: {path} cannot be read as tensors; expected is {HOW}") from error
     if not isinstance(tensors, Mapping):
         raise UserError(f"--vgg-weights: {path} holds a {type(tensors).__name__}, expected is {HOW}")
