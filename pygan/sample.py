@@ -49,6 +49,8 @@ def sample(
     reads = generate is not None and "text" in inspect.signature(generate).parameters
     if text and not reads:
         raise UserError(f"--text: {run} does not make pictures from sentences; leave it out")
+    if not all(sentence.strip() for sentence in text):
+        raise UserError("--text says nothing; give it a sentence")
     if interpolate and len(text) < 2:
         raise UserError(f"--interpolate goes from one --text to the next: give it two or more, got {len(text)}")
     with torch.inference_mode():

@@ -86,7 +86,7 @@ def _texts(folder: Path, count: int) -> list[np.ndarray]:
     if not path.is_file():
         raise UserError(f"{folder} has no {EMBEDDINGS}: fetch it, or encode the captions with --text-encoder hashing")
     found = load_pickle(path)
-    if not isinstance(found, (list, np.ndarray)) or len(found) != count:
+    if _length(found) != count:
         raise UserError(f"{path} has embeddings of {_length(found)} pictures, {NAMES} {count} names: fetch both again")
     texts = [np.asarray(text, dtype=np.float32) if _is_floats(text) else None for text in found]
     if any(text is None or text.ndim != 2 or not text.size for text in texts):
@@ -97,7 +97,8 @@ def _texts(folder: Path, count: int) -> list[np.ndarray]:
 
 
 def _length(value: Any) -> int:
-    return len(value) if isinstance(value, (list, np.ndarray)) and np.ndim(value) else 0
+    """Of a list or an array, else 0. What is in a list is not looked at: lists in lists can say a lot in few bytes."""
+    return len(value) if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim) else 0
 
 
 def _is_floats(value: Any) -> bool:
@@ -160,7 +161,7 @@ def read_arrays(root: Path, split: str, load_size: int, count: int) -> tuple[lis
     if path is None:
         raise UserError(f"{root} has no pictures: neither {_CUB}/images or jpg/, nor {split}/{SMALL} or {LARGE}")
     found = load_pickle(path)
-    if not isinstance(found, (list, np.ndarray)) or _length(found) != count:
+    if _length(found) != count:
         raise UserError(f"{path} has {_length(found)} pictures, {NAMES} {count} names: fetch both again")
     arrays = list(found)
     for array in arrays:

@@ -102,6 +102,8 @@ def _celeba(recipe: Any, split: str, root: Path, folder: Path, path: Path, attrs
 def _class_folders(recipe: Any, split: str, root: Path) -> PictureSource:
     inner = "train" if (root / "train").is_dir() else ""
     classes = _folders(root / inner)
+    if domains := [name for name in ("trainA", "trainB") if name in classes]:
+        raise UserError(f"{root} holds domains ({', '.join(domains)}), not classes; understood are {KNOWN}")
     if len(classes) < 2:
         raise UserError(f"{root / inner} has no folders of two classes or more; understood are {KNOWN}")
     train = _classes(root / inner, classes, "train/" if inner else "", must=True)

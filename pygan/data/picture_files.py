@@ -20,7 +20,7 @@ from pygan.errors import UserError
 Window = tuple[int, int, int, int]
 """Left, top, right, bottom of a part of a picture, in pixels, right and bottom not included."""
 
-_PRE_CROP = re.compile(r"(\d+)(?:x(\d+)\+(\d+)\+(\d+))?")
+_PRE_CROP = re.compile(r"([0-9]+)(?:x([0-9]+)\+([0-9]+)\+([0-9]+))?")
 _GREY = ("1", "L", "LA", "La", "I", "F")
 
 
@@ -148,11 +148,16 @@ def photo_filter(recipe: Any) -> str:
 def pre_crop_of(recipe: Any) -> str:
     """The recipe's pre_crop, "none" where it has no such field. UserError for one that says nothing."""
     text = getattr(recipe, "pre_crop", "none") or "none"
-    if text not in ("none", "square") and not _PRE_CROP.fullmatch(text):
+    if text in ("none", "square"):
+        return text
+    found = _PRE_CROP.fullmatch(text)
+    if not found:
         raise UserError(
             f"--pre-crop must be none, square (the largest in the middle), S (S x S pixels in the middle) or WxH+X+Y "
             f"(X from the left, Y from the top), got {text!r}"
         )
+    if min(int(found[1]), int(found[2] or found[1])) < MIN_SIDE:
+        raise UserError(f"--pre-crop must leave at least {MIN_SIDE}x{MIN_SIDE} pixels, got {text}")
     return text
 
 

@@ -61,6 +61,9 @@ def labelled_feed(
     sources = [labelled_source(recipe, split, recipe.data)]
     if recipe.data_2:
         sources.append(labelled_source(recipe, split, recipe.data_2))
+    attrs = [name.strip() for name in recipe.attrs.split(",")] if getattr(recipe, "attrs", "").strip() else []
+    if attrs and all(list(source.labels) != attrs for source in sources):
+        raise UserError(f"--attrs {recipe.attrs}: {sources[0].describe()} has classes, no attributes; leave it out")
     parts = open_feeds(
         recipe,
         [

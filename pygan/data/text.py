@@ -85,8 +85,15 @@ class SentenceTransformer:
         try:  # nothing is fetched: what a run is trained on must not depend on who answers
             self._model = sentence_transformers.SentenceTransformer(model, device="cpu", local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            text = " ".join(str(error).split())[:160]
-            raise UserError(f"--text-encoder {name}: no model of that name here ({text}); give its folder") from error
+            if path.is_dir():
+                text = " ".join(str(error).split())[:160]
+                raise UserError(
+                    f"--text-encoder {name}: the folder holds no model that can be read ({text})"
+                ) from error
+            raise UserError(
+                f"--text-encoder {name}: there is neither such a folder nor a model of that name on this machine, and "
+                f"none is fetched: download it and give its folder, or use --text-encoder hashing"
+            ) from error
         self.title = path.name
         self.dim = self._encode(["a"]).shape[1]
         self.identity = f"sentence-transformers {name} {_files_of(path)}"

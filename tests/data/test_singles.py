@@ -82,12 +82,18 @@ def test_pre_crop_that_says_nothing(tmp_path, recipe, picture, pre_crop):
     assert "--pre-crop must be none, square" in refusal(recipe(data=tmp_path, pre_crop=pre_crop))
 
 
-@pytest.mark.parametrize("pre_crop", ["41", "10x10+55+0", "1", "0"])
+@pytest.mark.parametrize("pre_crop", ["41", "10x10+55+0"])
 def test_pre_crop_that_does_not_fit(tmp_path, recipe, picture, pre_crop):
     picture(tmp_path / "1.png", 60, 40)
     line = refusal(recipe(data=tmp_path, pre_crop=pre_crop))
     assert f"--pre-crop {pre_crop} does not fit into 1 pictures" in line
     assert "1.png (60x40)" in line
+
+
+@pytest.mark.parametrize("pre_crop", ["1", "0", "10x1+0+0"])
+def test_pre_crop_that_leaves_nothing(tmp_path, recipe, picture, pre_crop):
+    picture(tmp_path / "1.png")
+    assert "--pre-crop must leave at least 2x2 pixels" in refusal(recipe(data=tmp_path, pre_crop=pre_crop))
 
 
 def test_what_is_no_set_of_single_pictures(tmp_path, recipe, picture):

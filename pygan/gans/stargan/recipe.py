@@ -146,6 +146,8 @@ def resolve(recipe: Recipe, facts: Facts | None = None) -> Recipe:
     if recipe.channels not in (0, channels):
         raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
     found = {"channels": channels}
+    if facts.labels and recipe.labels_2 and not recipe.data_2:
+        raise UserError(f"--labels-2 {recipe.labels_2}: there is no second data set; name it with --data-2")
     if recipe.data_2 or recipe.labels_2:
         found |= _resolved(recipe, "_2", facts.labels_2, RAFD, facts.single_2)
     found |= _resolved(recipe, "", facts.labels, recipe.attrs or CELEBA, facts.single)
@@ -158,6 +160,11 @@ def _resolved(recipe: Recipe, which: str, names: tuple[str, ...], usual: str, si
     _check_names("the data's labels", names)
     if asked and names and _names(asked) != names:
         raise UserError(f"--labels{which.replace('_', '-')} is {asked}, but the data has {','.join(names)}")
+    if mode == "single" and names and not single:
+        raise UserError(
+            f"--cls-mode{which.replace('_', '-')} is single, but pictures of the data have none or several of "
+            f"{', '.join(names)}; leave it out"
+        )
     if mode == "auto":
         mode = "single" if single or (not names and usual == RAFD) else "multi"
     return {f"labels{which}": ",".join(names) or asked or usual, f"cls_mode{which}": mode}
