@@ -198,7 +198,9 @@ def _run(argv: Sequence[str]) -> int:
             raise UserError(f"--max-steps must be at least 1, got {args.max_steps}")
         gan, values = gans.load(args.gan), vars(args)
         given = {name: values[name] for name in gan.Recipe.__dataclass_fields__ if name in values}
-        for name in ("data", "data_2"):
+        for name in ("data", "data_2", "stage1", "vgg_weights", "text_encoder"):
+            if name == "text_encoder" and given.get(name) in ("auto", "hashing"):
+                continue  # names, whatever there is beside
             if Path(given.get(name) or "?").exists():
                 given[name] = str(Path(given[name]).resolve())  # so that the run can be used from anywhere
         session = Session(args.run, args.resume, args.device, args.max_steps, args.dry_run, given)

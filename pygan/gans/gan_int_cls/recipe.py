@@ -39,7 +39,7 @@ class Recipe(BaseRecipe):
     schedule: str = option(
         "halving", "learning rate: halved every --halve-every epochs, or constant", choices=("halving", "const")
     )
-    halve_every: int = option(100, "schedule halving: the learning rate halves at the beginning of", unit="epochs")
+    halve_every: int = option(100, "schedule halving: the learning rate is halved this often", unit="epochs")
 
     load_size: int = option(76, "height and width that images are resized to", unit="pixels")
     crop_size: int = option(64, "height and width of the pictures: a power of two, at least 16", unit="pixels")

@@ -46,7 +46,7 @@ class Recipe(BaseRecipe):
         "both", "what is trained: the sketches (1), the finished pictures (2), or one after the other (both)",
         choices=("both", "1", "2"),
     )  # fmt: skip
-    stage1: str = option("", "--stage 2: run directory or G.safetensors that stage I is taken from")
+    stage1: str = option("", "--stage 2: run directory or G.safetensors that stage I is taken from", session=True)
 
     load_size: int = option(0, "height and width that pictures are resized to; 0: 19/16 of the crop", unit="pixels")
     crop_size: int = option(
@@ -73,7 +73,7 @@ class Recipe(BaseRecipe):
     epochs_2: int = option(0, "--stage both: passes of stage II; 0: as --epochs", unit="epochs")
     decay_epochs: int = option(0, "passes while the learning rate falls as --schedule says", unit="epochs")
     steps_2: int = option(0, "--stage both: length of stage II in steps; 0: as --steps", unit="steps")
-    halve_every: int = option(100, "the learning rate is halved after as many epochs, again and again; 0: never")
+    halve_every: int = option(100, "the learning rate is halved this often; 0: never", unit="epochs")
     halve_every_2: int = option(0, "--stage both: the same for stage II; 0: as --halve-every", unit="epochs")
 
     arch: str = option("pytorch", "networks of the authors' PyTorch or TensorFlow code (tf)", choices=("pytorch", "tf"))
