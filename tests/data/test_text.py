@@ -82,7 +82,7 @@ def test_a_model_of_the_library(monkeypatch, tmp_path):
     assert model.encode([]).shape == (0, 3)
     (tmp_path / "config.json").write_text("{ }")
     assert encoder(str(tmp_path)).identity != model.identity  # another model, another key of the cache
-    with pytest.raises(UserError, match="no model of that name") as caught:
+    with pytest.raises(UserError, match="a model of that name on this machine") as caught:
         encoder("missing")
     assert "\n" not in str(caught.value)
 
