@@ -16,6 +16,7 @@ from pygan.recipe import BaseRecipe
 from pygan.rundir import RECIPE, RunDir, read_facts
 
 ROOT = Path("runs")
+_PLACES = ("data", "data_2", "stage1", "vgg_weights")  # fields that say where something is
 
 
 def is_run(path: Path | None) -> bool:
@@ -68,6 +69,14 @@ def is_finished(path: Path) -> bool:
     """True if the newest checkpoint of a run is its end."""
     found = checkpoint.find(path / "checkpoints")
     return bool(found) and found[0].facts.get("finished") is True
+
+
+def note_places(run: RunDir, given: Mapping[str, Any]) -> None:
+    """Write down where the data of a run is now, so that it need not be said again. Errors: OSError."""
+    facts = read_facts(run.path)
+    places = {name: given[name] for name in _PLACES if name in given and name in facts["recipe"]}
+    if any(facts["recipe"][name] != place for name, place in places.items()):
+        run.write_facts(facts | {key: facts[key] | places for key in ("asked", "recipe")})
 
 
 def write_recipe(run: RunDir, facts: dict[str, Any], asked: BaseRecipe, recipe: BaseRecipe) -> None:

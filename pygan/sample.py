@@ -59,7 +59,7 @@ def sample(
         elif generate is not None and not reads:
             images = {"samples": generate(trained.net, trained.recipe, number or 64, trained.rng(seed))}
         else:
-            images = _of_held_out(trained, number or 8, seed)
+            images = _of_held_out(trained, run, number or 8, seed)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(output, pictures.to_png(pictures.grid(pictures.columns(images))))
@@ -69,10 +69,16 @@ def sample(
     return 0
 
 
-def _of_held_out(trained: use.Trained, number: int, seed: int) -> dict[str, Tensor]:
+def _of_held_out(trained: use.Trained, run: Path, number: int, seed: int) -> dict[str, Tensor]:
     recipe = replace(trained.recipe, feed="auto")
     parts = []
-    with trained.gan.batches(recipe, "held-out", trained.device) as feed:
+    try:
+        feed = trained.gan.batches(recipe, "held-out", trained.device)
+    except UserError as reason:
+        gan = trained.gan.__name__.rpartition(".")[2]
+        where = f"`pygan train {gan} --run {run} --data DIR` tells the run where its pictures are now"
+        raise UserError(f"the held-out items of {run} cannot be read: {reason}; {where}") from reason
+    with feed:
         for batch in heldout.batches(feed, number):
             parts.append(trained.gan.sample(trained.net, trained.recipe, batch, trained.rng(seed)))
     return pictures.joined(parts)

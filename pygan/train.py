@@ -135,6 +135,8 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
                     _inherit(run, before)
                 elif found is not None:
                     _resume(run, found)
+                if before is None and saved is not None:
+                    _write(run, _note_places, session.given)
                 _introduce(out, run, found if before is None else None)
                 if before is None:
                     if found is not None and found.facts.get("finished") is True:
@@ -496,6 +498,10 @@ def _resume(run: _Run, found: checkpoint.Found) -> None:
             kept = next((f.images_seen for f in checkpoint.find(run.dir.checkpoints) if f.folder.name == "best"), None)
             if images == found.images_seen != kept and found.folder.name == "last":
                 _write(run, _keep, "best")  # killed between `last` and `best`
+
+
+def _note_places(run: _Run, given: Mapping[str, Any]) -> None:
+    resume.note_places(run.dir, given)
 
 
 def _fingerprint(*feeds: Any) -> str:
