@@ -245,7 +245,10 @@ def _domains(folder: Path) -> Found | None:
         return None
     try:
         domains = find_domains(folder)
-    except UserError:
+    except UserError as error:
+        names = [{path.stem for path in list_images(folder / f"train{side}")} for side in "AB"]
+        if all(names) and not names[0] & names[1]:
+            return Found("two domains (unpaired)", problems=[str(error)])
         return None  # `find_layout` says what is missing
     sides = [{item.name.split("/", 1)[1] for item in part} for part in domains.train]
     if sides[0] & sides[1]:
