@@ -142,3 +142,31 @@ def test_files_that_a_run_was_trained_with_are_found_from_anywhere(tmp_path, mon
     assert main(["train", "stackgan", "--run", "../two", "--device", "cpu", "--max-steps", "3"]) == 0
     shutil.move(tmp_path / "one", tmp_path / "moved")
     assert main(["train", "stackgan", "--run", "../two", "--device", "cpu", "--stage1", "../moved"]) == 0
+
+
+@pytest.mark.parametrize("steps", ["2", "1000"])
+def test_data_that_moved_is_told_once(sets, tmp_path, capfd, steps):
+    """Of a run that goes on, and of one that is finished."""
+    shutil.copytree(sets / "seasons", tmp_path / "here")
+    assert train("cyclegan", "--data", "here", "--max-steps", steps) == 0
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    capfd.readouterr()
+    assert main(["sample", "run", "-o", "a.png", "--device", "cpu"]) == 2
+    error = capfd.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "pygan train cyclegan --run run --data DIR" in error
+    go_on = ["train", "cyclegan", "--run", "run", "--device", "cpu"]
+    assert main([*go_on, "--data", "there", "--max-steps", "3"]) == 0
+    assert main([*go_on, "--max-steps", "4"]) == 0
+    assert main(["sample", "run", "-o", "a.png", "--device", "cpu"]) == 0
+
+
+def test_check_says_what_an_unpaired_set_lacks(sets, tmp_path, capfd):
+    shutil.copytree(sets / "seasons", tmp_path / "set")
+    for path in (tmp_path / "set" / "testA").iterdir():
+        path.unlink()
+    capfd.readouterr()
+    assert main(["data", "check", "set"]) == 2
+    said = "".join(capfd.readouterr())
+    assert "testA" in said
+    assert "pair" not in said.replace("unpaired", "")
