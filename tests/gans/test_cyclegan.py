@@ -18,7 +18,6 @@ from pygan.errors import UserError
 from pygan.gans import cyclegan
 from pygan.gans.cyclegan import PRESETS, Recipe
 from pygan.gans.cyclegan import recipe as recipe_module
-from pygan.graph import GraphedStep
 from pygan.nn import Mode
 from pygan.ops import _native
 from pygan.ops.philox import words
@@ -26,6 +25,17 @@ from pygan.optim import adam
 from pygan.state import State
 
 TINY = PRESETS["tiny"]
+ON_A_GPU = {
+    "batch norm": {"norm": "batch"},
+    "dropout": {"dropout_p": 0.5},
+    "wgangp": {"gan_mode": "wgangp"},
+    "no identity": {"lambda_identity": 0.0, "pool_size": 3},
+    "four optimizers": {"optimizers": "four"},
+    "unet": {"generator": "unet", "dropout_p": 0.5},
+    "zeros": {"padding": "zeros"},
+    "replicate": {"padding": "replicate"},
+    "thin convolutions": {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},
+}
 
 
 def tiny(**fields):
@@ -826,75 +836,3 @@ def test_build_depends_on_the_seed_alone():
 
 
 # On a GPU
-
-
-CUDA_FIELDS = [
-    *({}, {"norm": "batch"}, {"dropout_p": 0.5}, {"gan_mode": "wgangp"}, {"lambda_identity": 0.0}),
-    *({"optimizers": "four"}, {"generator": "unet", "dropout_p": 0.5}, {"padding": "zeros"}, {"padding": "replicate"}),
-]
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("fields", CUDA_FIELDS)
-def test_a_step_on_cuda_equals_the_cpu(fields, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    recipe = tiny(**fields)
-    logs = {}
-    for device in ("cpu", "cuda"):
-        state = cyclegan.build(recipe, device)
-        rows = [cyclegan.step(state, recipe, pair(recipe, seed=i, device=device)) for i in range(2)]
-        logs[device] = [{name: float(value) for name, value in row.items()} for row in rows]
-    for cpu, cuda in zip(logs["cpu"], logs["cuda"], strict=True):
-        assert cuda == pytest.approx(cpu, rel=2e-2, abs=2e-2)
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize(
-    "fields",
-    [
-        *CUDA_FIELDS,
-        {"amp": True},
-        {"amp": True, "amp_dtype": "fp16"},
-        {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},  # thin convolutions
-    ],
-)
-def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    monkeypatch.setattr(optim, "_BUCKET", 1 << 12)  # weights move during the backward pass of small nets, too
-    recipe = tiny(ema_half_life_images=100.0, pool_size=3, **fields)
-    feed = [pair(recipe, seed=seed, device="cuda") for seed in range(6)]
-    tensors, rows = [], []
-    for captured in (False, True):
-        state = cyclegan.build(recipe, "cuda")
-        plain = functools.partial(cyclegan.step, state, recipe)
-        act = GraphedStep(plain, state, feed[0]) if captured else plain
-        rows.append([{name: value.clone() for name, value in act(batch).items()} for batch in feed])
-        tensors.append(state.tensors())
-    for a, b in zip(*rows, strict=True):
-        assert all(torch.equal(a[name], b[name]) for name in a)
-    for name, tensor in tensors[0].items():
-        assert torch.equal(tensor, tensors[1][name]), name
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize(
-    "fields",
-    [
-        *CUDA_FIELDS,
-        {"amp": True},
-        {"amp": True, "amp_dtype": "fp16"},
-        {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},  # thin convolutions
-    ],
-)
-def test_a_step_never_waits_for_the_gpu(fields):
-    recipe = tiny(**fields)
-    state, batch = cyclegan.build(recipe, "cuda"), pair(recipe, device="cuda")
-    cyclegan.step(state, recipe, batch)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(2):
-            cyclegan.step(state, recipe, batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -17,7 +17,6 @@ from pygan.errors import UserError
 from pygan.gans import pix2pix
 from pygan.gans.pix2pix import PRESETS, Recipe, model
 from pygan.gans.pix2pix import recipe as recipe_module
-from pygan.graph import GraphedStep
 from pygan.nn import Mode, is_convolution
 from pygan.ops import _beside, _native
 from pygan.ops.philox import words
@@ -25,6 +24,14 @@ from pygan.optim import adam
 from pygan.state import State
 
 TINY = PRESETS["tiny"]
+ON_A_GPU = {
+    "instance norm": {"norm": "instance"},
+    "nearest": {"upsample": "nearest"},
+    "wgangp": {"gan_mode": "wgangp"},
+    "G first": {"first": "G", "d_fakes": "use", "label_smoothing": True, "label_flip": 0.3},
+    "one class": {"d_batches": "one_class", "d_fakes": "use", "gan_mode": "softplus"},
+    "thin and small convolutions": {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},
+}
 
 
 def tiny(**fields):
@@ -700,73 +707,6 @@ def test_build_depends_on_the_seed_alone():
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["net.G.downs.0.conv.weight"], other["net.G.downs.0.conv.weight"])
     assert first["net.G.downs.1.conv.weight"].is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("fields", [{}, {"norm": "instance"}, {"upsample": "nearest"}, {"gan_mode": "wgangp"}])
-def test_a_step_on_cuda_equals_the_cpu(fields, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    recipe = tiny(**fields)
-    logs = {}
-    for device in ("cpu", "cuda"):
-        state = pix2pix.build(recipe, device)
-        batch = Batch(*(x.to(device) for x in pair(recipe)))
-        logs[device] = [
-            {name: float(value) for name, value in pix2pix.step(state, recipe, batch).items()} for _ in range(2)
-        ]
-    for cpu, cuda in zip(logs["cpu"], logs["cuda"], strict=True):
-        assert cuda == pytest.approx(cpu, rel=2e-2, abs=2e-2)
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"amp": True, "amp_dtype": "fp16"},
-        {"gan_mode": "wgangp"},
-        {"first": "G", "d_fakes": "use", "label_smoothing": True, "label_flip": 0.3},
-        {"d_batches": "one_class", "d_fakes": "use", "gan_mode": "softplus"},
-        {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},  # thin and small convolutions
-    ],
-    ids=str,
-)
-def test_a_captured_step_equals_the_plain_one_bit_for_bit(fields, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    monkeypatch.setattr(optim, "_BUCKET", 1 << 12)  # weights move during the backward pass of small nets, too
-    recipe = tiny(ema_half_life_images=100.0, **fields)
-    feed = [Batch(*(x.cuda() for x in pair(recipe, seed=seed))) for seed in range(4)]
-    tensors = []
-    for captured in (False, True):
-        state = pix2pix.build(recipe, "cuda")
-
-        def step(batch, state=state):
-            return pix2pix.step(state, recipe, batch)
-
-        act = GraphedStep(step, state, feed[0]) if captured else step
-        for batch in feed:
-            act(batch)
-        tensors.append(state.tensors())
-    for name, tensor in tensors[0].items():
-        assert torch.equal(tensor, tensors[1][name]), name
-
-
-@pytest.mark.cuda
-def test_fp16_training_on_cuda_scales_the_losses_and_never_waits():
-    recipe = tiny(amp=True, amp_dtype="fp16")
-    state, batch = pix2pix.build(recipe, "cuda"), Batch(*(x.cuda() for x in pair(recipe)))
-    assert float(state.loss_scale) == 2.0**16
-    before = [param.clone() for param in state.G.parameters()]
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(8):  # the first steps find the scale
-            logs = pix2pix.step(state, recipe, batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert all(value.isfinite() for value in logs.values())
-    assert any(not torch.equal(old, new) for old, new in zip(before, state.G.parameters(), strict=True))
 
 
 @pytest.fixture
