@@ -60,6 +60,8 @@ def _saved(gan: ModuleType, name: str, path: Path, given: Mapping[str, Any]) -> 
     facts = read_facts(path)
     if facts["gan"] != name:
         raise UserError(f"{path} is a run of {facts['gan']}, not of {name}; choose another --run")
+    if facts.get("imported"):
+        raise UserError(f"{path} was imported and has no discriminator: it translates, but cannot be trained")
     saved = recipes.from_dict(gan.Recipe, facts["recipe"], str(path / RECIPE))
     was = recipes.from_dict(gan.Recipe, facts["asked"], str(path / RECIPE))
     return replace(saved, **recipes.session_fields(saved, given)), was

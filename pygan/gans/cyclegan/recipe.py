@@ -195,6 +195,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
     """Pictures of A and of B that have nothing to do with each other, for training ("train") or others ("held-out")."""
+    if split == "train" and recipe.learned != "both":
+        raise UserError(f"--learned {recipe.learned} is of imported networks; training learns both: leave it out")
     return data.unpaired_feed(recipe, split=split, device=device, rank=rank, world=world)
 
 
@@ -374,7 +376,12 @@ def _there_and_back(G: model.Generators, recipe: Recipe, batch: Batch) -> tuple[
 
 
 def sample(G: model.Generators, recipe: Recipe, batch: Batch, rng: Tensor | None = None) -> dict[str, Tensor]:
-    """Columns of a picture grid, each (n, c, h, w) in [-1, 1]: both domains, painted as the other one, and back."""
+    """Columns of a picture grid, each (n, c, h, w) in [-1, 1]: both domains, painted as the other one, and back.
+
+    Where there is one direction only: A, and painted as B.
+    """
+    if recipe.learned == "AtoB":
+        return {"A": batch.A, "A to B": translate(G, recipe, batch.A)}
     fake_B, cycled_A, fake_A, cycled_B = _there_and_back(G, recipe, batch)
     return {
         "A": batch.A,
