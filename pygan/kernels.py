@@ -34,13 +34,21 @@ class Layer(NamedTuple):
 def report(gan: ModuleType, name: str, preset: str | None, given: Mapping[str, Any], device_type: str) -> int:
     """Print the table. device_type: "cuda" or "cpu", where the step would run. Returns 0. Errors: UserError."""
     preset = preset or ("fast" if device_type == "cuda" and "fast" in gan.PRESETS else "paper")
-    recipe = gans.phases(gan, gan.resolve(recipes.make(gan.Recipe, gan.PRESETS, preset, given)))[0]
+    phases = gans.phases(gan, gan.resolve(recipes.make(gan.Recipe, gan.PRESETS, preset, given)))
+    for number, recipe in enumerate(phases, start=1):
+        phase = f", phase {number} of {len(phases)}" if len(phases) > 1 else ""
+        _table(gan, recipe, f"{name}, preset {preset}{phase}", device_type)
+    return 0
+
+
+def _table(gan: ModuleType, recipe: BaseRecipe, title: str, device_type: str) -> None:
+    """Print the layers of one phase."""
     dtype = torch.float32
     if recipe.amp:
         dtype = torch.float16 if recipe.amp_dtype == "fp16" else torch.bfloat16
     layers = walk(gan, recipe, dtype, device_type)
     where = "a GPU" if device_type == "cuda" else "a CPU"
-    print(f"{name}, preset {preset}, batch {recipe.batch}, {str(dtype).removeprefix('torch.')} on {where}:\n")
+    print(f"{title}, batch {recipe.batch}, {str(dtype).removeprefix('torch.')} on {where}:\n")
     width = max(len(layer.name) for layer in layers)
     what = max(len(layer.what) for layer in layers)
     for layer in layers:
@@ -49,7 +57,6 @@ def report(gan: ModuleType, name: str, preset: str | None, given: Mapping[str, A
         print(f"{where} {layer.path.name:<8} {layer.path.why}")
     names = [layer.path.name for layer in layers]
     print("\n" + ", ".join(f"{names.count(kind)} {kind}" for kind in sorted(set(names))))
-    return 0
 
 
 def walk(gan: ModuleType, recipe: BaseRecipe, dtype: torch.dtype, device_type: str) -> list[Layer]:
