@@ -170,3 +170,35 @@ def test_check_says_what_an_unpaired_set_lacks(sets, tmp_path, capfd):
     said = "".join(capfd.readouterr())
     assert "testA" in said
     assert "pair" not in said.replace("unpaired", "")
+
+
+def test_an_imported_network_is_shown_but_not_trained(sets, tmp_path, capfd):
+    """Of one direction, from a file of the shapes of the peers' U-Net."""
+    from pygan import checkpoint, gans, resume
+    from pygan.rundir import RunDir
+    from pygan.state import State
+
+    gan = gans.load("cyclegan")
+    recipe = gan.resolve(gan.Recipe(**gan.PRESETS["tiny"], learned="AtoB", data=str(sets / "seasons")))
+    state = gan.build(recipe, "cpu")
+    run_dir = RunDir(tmp_path / "run").open()
+    checkpoint.save(run_dir.checkpoints, State(nets={"G": state.G}, opts={}), {}, {"finished": True})
+    resume.write_recipe(run_dir, {"gan": "cyclegan", "preset": "imported", "imported": ["a.pth"]}, recipe, recipe)
+    run_dir.close()
+    assert main(["sample", "run", "-o", "a.png", "--device", "cpu"]) == 0
+    assert main(["translate", "run", str(sets / "seasons" / "testA"), "-o", "out", "--device", "cpu"]) == 0
+    capfd.readouterr()
+    assert main(["train", "cyclegan", "--run", "run", "--device", "cpu"]) == 2
+    assert "was imported" in capfd.readouterr().err
+    assert main(["train", "cyclegan", "--preset", "tiny", "--learned", "AtoB", "--run", "new", "--device", "cpu"]) == 2
+    assert "--learned" in capfd.readouterr().err
+    assert not Path("new").exists()
+
+
+def test_both_stages_are_in_the_table_of_kernels(capfd):
+    assert main(["doctor", "--kernels", "stackgan", "--preset", "tiny"]) == 0
+    first, second = capfd.readouterr().out.split("phase 2 of 2")
+    assert "phase 1 of 2" in first
+    assert "2x3x16x16" in first
+    assert "2x3x32x32" not in first
+    assert "2x3x32x32" in second
