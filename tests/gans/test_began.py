@@ -1,28 +1,29 @@
 """BEGAN: counts and fingerprint of its networks, the step against the equations in stock PyTorch, how G is used."""
 
+import functools
 import math
 from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
 from plain_autoencoder import PlainD, PlainDecoder, beside, even
+from stock import noise
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pygan import checkpoint, ops, optim
+from pygan import checkpoint, ops
 from pygan import recipe as recipes
-from pygan.data import Facts, Pictures
+from pygan.data import Facts
 from pygan.errors import UserError
 from pygan.gans import began
 from pygan.gans.began import PRESETS, Recipe
 from pygan.gans.began import recipe as recipe_module
 from pygan.nets.autoencoder import Autoencoder, Decoder, Shape, fade_
 from pygan.nn import Linear, UpsampleConv
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = PRESETS["tiny"]
 SEED = {"size": 32, "n": 32, "z_dim": 32, "down": "pool"}
@@ -34,25 +35,12 @@ ON_A_GPU = {
     "m_stall": {"lr_decay": "m_stall", "stall_window": 1, "lr": 1e-2, "lr_floor": 1e-4},
     "64 wide in bf16": {"amp": True, "n": 64, "load_size": 64, "crop_size": 64},
 }
+doubled = functools.partial(stock.doubled, began)
+pictures = functools.partial(noise, began)
 
 
 def tiny(**fields):
     return began.resolve(Recipe(**{**TINY, **fields}))
-
-
-def pictures(recipe, n=None, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    shape = (n or recipe.batch, recipe.channels, recipe.crop_size, recipe.crop_size)
-    image = torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1
-    return Pictures(image.to(device).contiguous(memory_format=torch.channels_last))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = began.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    buffers = {k: v.double() if v.is_floating_point() else v for k, v in state.buffers.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=buffers)
 
 
 # The networks
@@ -418,15 +406,7 @@ def test_with_a_loss_scale_each_loss_has_a_pass_and_the_same_comes_out():
         assert one == pytest.approx(apart, rel=1e-4, abs=1e-6)
 
 
-@pytest.fixture
-def bf16(monkeypatch):
-    """--amp is bf16 here, whatever this processor can do."""
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
-
-
-@pytest.mark.usefixtures("bf16")
+@pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("fields", [{}, {"skips": True, "residuals": True, "dense_elu": True}], ids=["plain", "all"])
 def test_a_step_in_16_bits_is_near_and_its_pictures_are_not_in_16_bits(fields):
     rows, types = {}, []

@@ -1,12 +1,15 @@
 """BiGAN and ALI: counts of their networks, both steps against the equations in stock PyTorch, how G and E are used."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from stock import bce, beside, counts, noise, patch_d, pooled, residual_g
 from torch import nn
 
 from pygan import pool
@@ -18,11 +21,12 @@ from pygan.gans.bigan import PRESETS, Recipe, model
 from pygan.gans.bigan import recipe as recipe_module
 from pygan.nn import Mode, NormAct
 from pygan.ops.philox import keep_mask, normal, words
-from pygan.optim import adam
-from pygan.state import State
 
 ALI = {**PRESETS["ali"], "epochs": 1, "batch": 3}
 ON_A_GPU = {"pool": {"pool_size": 3}, "ali": ALI, "ali in bf16": {**ALI, "amp": True}}
+STATISTICS = ("weight", "bias", "running_mean", "running_var")
+doubled = functools.partial(stock.doubled, bigan)
+batch_of = functools.partial(noise, bigan)
 
 
 def tiny(channels=(3, 3), **fields):
@@ -33,28 +37,7 @@ def ali(channels=(3,), **fields):
     return bigan.resolve(Recipe(**{**ALI, **fields}), Facts(channels=channels))
 
 
-def batch_of(recipe, seed=0, dtype=torch.float32, device="cpu", n=None):
-    draws = torch.Generator().manual_seed(seed)
-    like = bigan.example(recipe)
-    images = (torch.rand((n or len(x), *x.shape[1:]), generator=draws, dtype=dtype) * 2 - 1 for x in like)
-    return type(like)(*(image.to(device).contiguous(memory_format=torch.channels_last) for image in images))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = bigan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    buffers = {k: v.double() if v.is_floating_point() else v for k, v in state.buffers.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=buffers)
-
-
 # The networks
-
-
-def counts(make):
-    with torch.device("meta"):
-        net = make()
-    return sum(p.numel() for p in net.parameters()), sum(b.numel() for b in net.buffers())
 
 
 def ali_counts():
@@ -102,77 +85,8 @@ def test_the_sizes_of_ali():
 # The steps, against stock PyTorch
 
 
-class PlainBlock(nn.Module):
-    def __init__(self, channels):
-        super().__init__()
-        layers = []
-        for _ in range(2):
-            layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=False), nn.InstanceNorm2d(channels)]
-            layers += [nn.ReLU()]
-        self.body = nn.Sequential(*layers[:-1])
-
-    def forward(self, x):
-        return x + self.body(x)
-
-
-def plain_g(c_in, c_out, ngf, blocks):
-    """The residual generator of stock layers; a bias that a norm takes away again is left out."""
-    layers, c = [nn.ReflectionPad2d(3)], c_in
-    for c_next, kernel, stride in ((ngf, 7, 1), (2 * ngf, 3, 2), (4 * ngf, 3, 2)):
-        layers += [nn.Conv2d(c, c_next, kernel, stride, stride - 1, bias=False), nn.InstanceNorm2d(c_next), nn.ReLU()]
-        c = c_next
-    layers += [PlainBlock(c) for _ in range(blocks)]
-    for _ in range(2):
-        layers += [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, 1, bias=False), nn.InstanceNorm2d(c // 2), nn.ReLU()]
-        c //= 2
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, c_out, 7), nn.Tanh())
-
-
-def plain_d(channels, ndf):
-    layers, c = [nn.Conv2d(channels, ndf, 4, 2, 1), nn.LeakyReLU(0.2)], ndf
-    for stride in (2, 1):
-        layers += [nn.Conv2d(c, 2 * c, 4, stride, 1, bias=False), nn.InstanceNorm2d(2 * c), nn.LeakyReLU(0.2)]
-        c *= 2
-    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
-
-
-def beside(plain, net):
-    """(parameter of stock layers, the same one of ours), in the order of the layers."""
-    kinds = (nn.Conv2d, nn.ConvTranspose2d)
-    convs = [[module for module in one.modules() if isinstance(module, kinds)] for one in (plain, net)]
-    for own, theirs in zip(*convs, strict=True):
-        yield own.weight, theirs.weight
-        if own.bias is not None:
-            yield own.bias, theirs.bias
-    norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
-    theirs = [module for module in net.modules() if getattr(module, "running_mean", None) is not None]
-    for own, their in zip(norms, theirs, strict=True):
-        yield from ((own.weight, their.weight), (own.bias, their.bias))
-        yield from ((own.running_mean, their.running_mean), (own.running_var, their.running_var))
-
-
 def squares(logits, target):
     return ((logits - target) ** 2).mean()
-
-
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-def plain_pool(images, size, fresh, draws):
-    """The published rule for each picture. images: list, changed in place."""
-    returned = []
-    for image, chance, place in zip(fresh, draws[0::2], draws[1::2], strict=True):
-        if len(images) < size:
-            images.append(image)
-            returned.append(image)
-        elif chance / 2**32 > 0.5:
-            slot = place * size // 2**32
-            returned.append(images[slot])
-            images[slot] = image
-        else:
-            returned.append(image)
-    return torch.stack(returned)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +103,12 @@ def test_three_steps_between_domains_equal_the_equations_in_stock_pytorch(fields
     """Three Adams, one each for D, G and E, in that order."""
     recipe = tiny(channels=(1, 3), **{"pool_size": 2, "ngf": 2, "ndf": 4, "lr": 1e-3, "crop_size": 24, **fields})
     state = doubled(recipe)
-    G, E, D = plain_g(1, 3, 2, 6).double(), plain_g(3, 1, 2, 6).double(), plain_d(4, 4).double()
-    pairs = [*beside(G, state.G.AtoB), *beside(E, state.G.BtoA), *beside(D, state.D)]
+    G, E, D = residual_g(1, 3, 2, 6).double(), residual_g(3, 1, 2, 6).double(), patch_d(4, 4, 2).double()
+    pairs = [
+        *beside(G, state.G.AtoB, STATISTICS),
+        *beside(E, state.G.BtoA, STATISTICS),
+        *beside(D, state.D, STATISTICS),
+    ]
     with torch.no_grad():
         for own, theirs in pairs:
             own.copy_(theirs)
@@ -208,7 +126,7 @@ def test_three_steps_between_domains_equal_the_equations_in_stock_pytorch(fields
         of_G, of_E = torch.cat((A, G(A)), dim=1), torch.cat((E(B), B), dim=1)
         seen = {"G": of_G.detach(), "E": of_E.detach()}
         if recipe.pool_size:
-            seen = {x: plain_pool(pools[x], recipe.pool_size, seen[x], draws[x]) for x in "GE"}
+            seen = {x: pooled(pools[x], recipe.pool_size, seen[x], draws[x])[0] for x in "GE"}
         loss_D = half * (loss(D(seen["G"]), 1.0) + loss(D(seen["E"]), 0.0))
         opt_D.zero_grad()
         loss_D.backward()
@@ -285,8 +203,8 @@ def test_three_steps_of_ali_equal_the_equations_in_stock_pytorch(fields):
     recipe = ali(lr=1e-3, init_gain=0.1, **fields)
     state = doubled(recipe)
     plain = PlainAli().double()
-    pairs = [*beside(plain.decoder, state.G.decoder), *beside(plain.encoder, state.G.encoder)]
-    pairs += [*beside(plain.judges, state.D), (plain.b, state.G.decoder.pixel_bias)]
+    pairs = [*beside(plain.decoder, state.G.decoder, STATISTICS), *beside(plain.encoder, state.G.encoder, STATISTICS)]
+    pairs += [*beside(plain.judges, state.D, STATISTICS), (plain.b, state.G.decoder.pixel_bias)]
     with torch.no_grad():
         for own, theirs in pairs:
             own.copy_(theirs)

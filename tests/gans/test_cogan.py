@@ -1,11 +1,14 @@
 """CoGAN: counts of its networks, the step against the equations in stock PyTorch, pairs, translation by search."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import counts, noise
 from torch import nn
 
 from pygan.data import Batch, Facts
@@ -15,40 +18,19 @@ from pygan.gans.cogan import PRESETS, Recipe, model
 from pygan.gans.cogan import recipe as recipe_module
 from pygan.nn import Mode
 from pygan.ops.philox import normal
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = PRESETS["tiny"]
 MNIST = {"form": "mnist", "load_size": 28, "crop_size": 28}
 ON_A_GPU = {"mnist": MNIST, "mnist in bf16": {**MNIST, "amp": True}}
+doubled = functools.partial(stock.doubled, cogan)
+pair = functools.partial(noise, cogan)
 
 
 def tiny(channels=(3, 3), **fields):
     return cogan.resolve(Recipe(**{**TINY, **fields}), Facts(channels=channels))
 
 
-def pair(recipe, n=None, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    size = recipe.crop_size
-    shapes = [(n or recipe.batch, c, size, size) for c in (recipe.input_channels, recipe.output_channels)]
-    images = (torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1 for shape in shapes)
-    return Batch(*(image.to(device).contiguous(memory_format=torch.channels_last) for image in images))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = cogan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers={"rng": state.rng})
-
-
 # The networks
-
-
-def counts(make):
-    with torch.device("meta"):
-        net = make()
-    return sum(p.numel() for p in net.parameters()), sum(b.numel() for b in net.buffers())
 
 
 @pytest.mark.parametrize(

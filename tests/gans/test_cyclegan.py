@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import fingerprint
 import numpy as np
 import pytest
+import stock
 import torch
-import torch.nn.functional as F
+from stock import LOSSES, beside, counts, noise, patch_d, pooled, residual_g
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pygan import nets, ops, optim, pool
+from pygan import nets, ops, pool
 from pygan.data import Batch, Facts
 from pygan.errors import UserError
 from pygan.gans import cyclegan
@@ -21,8 +22,6 @@ from pygan.gans.cyclegan import recipe as recipe_module
 from pygan.nn import Mode
 from pygan.ops import _native
 from pygan.ops.philox import words
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = PRESETS["tiny"]
 ON_A_GPU = {
@@ -36,36 +35,12 @@ ON_A_GPU = {
     "replicate": {"padding": "replicate"},
     "thin convolutions": {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},
 }
+doubled = functools.partial(stock.doubled, cyclegan)
+pair = functools.partial(noise, cyclegan)
 
 
 def tiny(**fields):
     return cyclegan.resolve(Recipe(**{**TINY, **fields}))
-
-
-def counts(make):
-    """(parameters, elements of buffers) of a net that is not even allocated."""
-    with torch.device("meta"):
-        net = make()
-    return sum(p.numel() for p in net.parameters()), sum(b.numel() for b in net.buffers())
-
-
-def pair(recipe, n=None, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    shape = (n or recipe.batch, 3, recipe.crop_size, recipe.crop_size)
-    images = (torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1 for _ in "AB")
-    return Batch(*(image.to(device).contiguous(memory_format=torch.channels_last) for image in images))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = cyclegan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    buffers = {k: v.double() if v.is_floating_point() else v for k, v in state.buffers.items()}
-    parts = dict(nets)
-    if recipe.optimizers == "four":
-        parts = {f"{name}_{part}": one for name, net in nets.items() for part, one in net.named_children()}
-    assert parts.keys() == state.opts.keys()
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in parts.items()}, buffers=buffers)
 
 
 def trained(recipe, steps=1):
@@ -174,92 +149,6 @@ def test_pictures_that_the_generator_cannot_take():
 # The step, against stock PyTorch
 
 
-EDGES = {"reflect": nn.ReflectionPad2d, "zeros": nn.ZeroPad2d, "replicate": nn.ReplicationPad2d}
-
-
-class PlainBlock(nn.Module):
-    def __init__(self, channels, norm, padding="reflect", relu=False):
-        super().__init__()
-        edge = EDGES[padding]
-        self.body = nn.Sequential(
-            *(edge(1), nn.Conv2d(channels, channels, 3, bias=False), norm(channels), nn.ReLU()),
-            *(edge(1), nn.Conv2d(channels, channels, 3, bias=False), norm(channels)),
-        )
-        self.act = nn.ReLU() if relu else nn.Identity()
-
-    def forward(self, x):
-        return self.act(x + self.body(x))
-
-
-def plain_g(ngf, blocks, norm=nn.InstanceNorm2d, **block):
-    """The generator of the paper's appendix, of stock layers. A bias that a norm takes away again is left out."""
-    down = [(3, ngf, 7, 1), (ngf, 2 * ngf, 3, 2), (2 * ngf, 4 * ngf, 3, 2)]
-    layers = [nn.ReflectionPad2d(3)]
-    for c, c_next, kernel, stride in down:
-        conv = nn.Conv2d(c, c_next, kernel, stride, padding=stride - 1, bias=False)
-        layers += [conv, norm(c_next), nn.ReLU()]
-    layers += [PlainBlock(4 * ngf, norm, **block) for _ in range(blocks)]
-    for c in (4 * ngf, 2 * ngf):
-        conv = nn.ConvTranspose2d(c, c // 2, 3, 2, padding=1, output_padding=1, bias=False)
-        layers += [conv, norm(c // 2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
-
-
-def plain_d(ndf, n_layers, norm=nn.InstanceNorm2d):
-    layers, c = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)], ndf
-    for i in range(1, n_layers + 1):
-        stride = 2 if i < n_layers else 1
-        layers += [nn.Conv2d(c, 2 * c, 4, stride, 1, bias=False), norm(2 * c), nn.LeakyReLU(0.2)]
-        c *= 2
-    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
-
-
-CONVS = (nn.Conv2d, nn.ConvTranspose2d)
-
-
-def beside(plain, net):
-    """(parameter or statistic of a stock net, the same one of ours)."""
-    convs = [[module for module in one.modules() if isinstance(module, CONVS)] for one in (plain, net)]
-    for own, theirs in zip(*convs, strict=True):
-        yield own.weight, theirs.weight
-        if own.bias is not None:
-            yield own.bias, theirs.bias
-    norms = [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
-    theirs = [module for module in net.modules() if getattr(module, "running_mean", None) is not None]
-    for own, their in zip(norms, theirs, strict=True):
-        yield own.weight, their.weight
-        yield own.bias, their.bias
-
-
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-LOSSES = {  # mode: (D's loss of real and fake logits, G's loss of fake logits)
-    "lsgan": (lambda r, f: (((r - 1) ** 2).mean() + (f**2).mean()) / 2, lambda f: ((f - 1) ** 2).mean()),
-    "vanilla": (lambda r, f: (bce(r, 1.0) + bce(f, 0.0)) / 2, lambda f: bce(f, 1.0)),
-    "softplus": (lambda r, f: bce(r, 1.0) + bce(f, 0.0), lambda f: bce(f, 1.0)),
-    "wgangp": (lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()),
-}
-
-
-def plain_pool(images, size, fresh, draws):
-    """The published rule for each picture. images: list, changed in place. Returns what comes back, how many older."""
-    returned, older = [], 0
-    for image, chance, place in zip(fresh, draws[0::2], draws[1::2], strict=True):
-        if len(images) < size:
-            images.append(image)
-            returned.append(image)
-        elif chance / 2**32 > 0.5:
-            slot = place * size // 2**32
-            returned.append(images[slot])
-            images[slot] = image
-            older += 1
-        else:
-            returned.append(image)
-    return torch.stack(returned), older
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -279,8 +168,8 @@ def test_three_steps_equal_the_equations_in_stock_pytorch(fields):
     state = doubled(recipe)
     norm = nn.BatchNorm2d if recipe.norm == "batch" else nn.InstanceNorm2d
     block = {"padding": recipe.padding, "relu": recipe.sum_relu}
-    AtoB, BtoA = (plain_g(2, 6, norm, **block).double() for _ in range(2))
-    D = {domain: plain_d(4, 2, norm).double() for domain in "AB"}
+    AtoB, BtoA = (residual_g(3, 3, 2, 6, norm=norm, **block).double() for _ in range(2))
+    D = {domain: patch_d(3, 4, 2, norm).double() for domain in "AB"}
     sides = [(AtoB, state.G.AtoB), (BtoA, state.G.BtoA), (D["A"], state.D.A), (D["B"], state.D.B)]
     pairs = [tensors for plain, net in sides for tensors in beside(plain, net)]
     with torch.no_grad():
@@ -315,7 +204,7 @@ def test_three_steps_equal_the_equations_in_stock_pytorch(fields):
         opt_D.zero_grad()
         for x, real, fake in (("A", A, fake_A.detach()), ("B", B, fake_B.detach())):
             if recipe.pool_size:
-                fake, swapped = plain_pool(pools[x], recipe.pool_size, fake, draws[x])
+                fake, swapped = pooled(pools[x], recipe.pool_size, fake, draws[x])
                 older += swapped
             logits_real, logits_fake = D[x](real), D[x](fake)
             loss = loss_of_D(logits_real, logits_fake) * (2 * recipe.d_loss_scale)
@@ -353,8 +242,8 @@ def test_three_steps_in_turns_equal_the_torch_code_in_stock_pytorch(fields):
     """Every net by its own Adam, in the order G to B, D of B, G to A, D of A."""
     recipe = tiny(**{"optimizers": "four", "pool_size": 2, "ngf": 2, "ndf": 4, "lr": 1e-3, "crop_size": 24, **fields})
     state = doubled(recipe)
-    G = {"B": plain_g(2, 6).double(), "A": plain_g(2, 6).double()}  # by what it paints
-    D = {domain: plain_d(4, 2).double() for domain in "AB"}
+    G = {"B": residual_g(3, 3, 2, 6).double(), "A": residual_g(3, 3, 2, 6).double()}  # by what it paints
+    D = {domain: patch_d(3, 4, 2).double() for domain in "AB"}
     sides = [(G["B"], state.G.AtoB), (G["A"], state.G.BtoA), (D["A"], state.D.A), (D["B"], state.D.B)]
     pairs = [tensors for plain, net in sides for tensors in beside(plain, net)]
     with torch.no_grad():
@@ -389,7 +278,7 @@ def test_three_steps_in_turns_equal_the_torch_code_in_stock_pytorch(fields):
 
             fake = fake.detach()
             if recipe.pool_size:
-                fake, _ = plain_pool(pools[end], recipe.pool_size, fake, draws[end])
+                fake, _ = pooled(pools[end], recipe.pool_size, fake, draws[end])
             loss = loss_of_D(D[end](real[end]), D[end](fake))
             if recipe.gan_mode == "wgangp":
                 between = torch.lerp(fake, real[end], alphas[end].double().view(-1, 1, 1, 1)).requires_grad_()
@@ -616,11 +505,9 @@ def test_dropout_draws_its_own_masks_in_each_net_and_pass():
     assert not torch.equal(there, back)
 
 
+@pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("fields", [{}, {"norm": "batch"}, {"dropout_p": 0.5}], ids=["instance", "batch", "dropout"])
-def test_a_step_in_16_bits_is_near_and_its_pictures_are_not_in_16_bits(fields, monkeypatch):
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
+def test_a_step_in_16_bits_is_near_and_its_pictures_are_not_in_16_bits(fields):
     rows, types = {}, {}
     for amp in (False, True):
         recipe = tiny(amp=amp, **fields)

@@ -1,24 +1,24 @@
 """DCGAN: counts and fingerprint of its networks, the step against the equations in stock PyTorch, how G is used."""
 
+import functools
 from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import counts, noise, on_meta
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pygan import optim
-from pygan.data import Facts, Pictures
+from pygan.data import Facts
 from pygan.errors import UserError
 from pygan.gans import dcgan
 from pygan.gans.dcgan import PRESETS, Recipe
 from pygan.gans.dcgan import recipe as recipe_module
 from pygan.nn import Mode
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = PRESETS["tiny"]
 FACES = PRESETS["faces"]
@@ -26,33 +26,12 @@ ON_A_GPU = {
     "do": {"arch": "do", "z": "uniform"},
     "64 wide in fp16": {"amp": True, "amp_dtype": "fp16", "ngf": 64},
 }
+doubled = functools.partial(stock.doubled, dcgan)
+pictures = functools.partial(noise, dcgan)
 
 
 def tiny(**fields):
     return dcgan.resolve(Recipe(**{**TINY, **fields}))
-
-
-def on_meta(make, recipe):
-    with torch.device("meta"):
-        return make(recipe)
-
-
-def counts(net):
-    return sum(p.numel() for p in net.parameters()), sum(b.numel() for b in net.buffers())
-
-
-def pictures(recipe, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    shape = (recipe.batch, recipe.channels, recipe.crop_size, recipe.crop_size)
-    image = torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1
-    return Pictures(image.to(device).contiguous(memory_format=torch.channels_last))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = dcgan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=state.buffers)
 
 
 # The networks
@@ -71,9 +50,9 @@ def doubled(recipe):
 )
 def test_parameter_counts(fields, of_g, of_d):
     recipe = Recipe(**fields)
-    assert counts(on_meta(dcgan.generator, recipe)) == of_g
+    assert counts(dcgan.generator, recipe) == of_g
     if of_d:
-        assert counts(on_meta(recipe_module.discriminator, recipe)) == of_d
+        assert counts(recipe_module.discriminator, recipe) == of_d
 
 
 def test_multiplications_of_one_image():
@@ -246,11 +225,9 @@ def test_a_step_moves_all_nets_and_keeps_every_address():
     assert all(value.dim() == 0 and not value.requires_grad for value in logs.values())
 
 
+@pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("arch", ["conv", "do"])
-def test_a_step_in_16_bits_is_near(arch, monkeypatch):
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
+def test_a_step_in_16_bits_is_near(arch):
     rows = {}
     for amp in (False, True):
         recipe = tiny(amp=amp, arch=arch)

@@ -1,17 +1,18 @@
 """EBGAN: its pulling-away term, the step against the equations in stock PyTorch, how G is used."""
 
+import functools
+
 import pytest
+import stock
 import torch
 from plain_autoencoder import PlainD, PlainDecoder, beside, even
+from stock import noise
 
-from pygan import optim
-from pygan.data import Facts, Pictures
+from pygan.data import Facts
 from pygan.errors import UserError
 from pygan.gans import ebgan
 from pygan.gans.ebgan import PRESETS, Recipe
 from pygan.gans.ebgan import recipe as recipe_module
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = PRESETS["tiny"]
 ON_A_GPU = {
@@ -19,24 +20,12 @@ ON_A_GPU = {
     "skips": {"skips": True, "pt_weight": 0.0},
     "64 wide in bf16": {"amp": True, "n": 64, "load_size": 64, "crop_size": 64},
 }
+doubled = functools.partial(stock.doubled, ebgan)
+pictures = functools.partial(noise, ebgan)
 
 
 def tiny(**fields):
     return ebgan.resolve(Recipe(**{**TINY, **fields}))
-
-
-def pictures(recipe, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    shape = (recipe.batch, recipe.channels, recipe.crop_size, recipe.crop_size)
-    image = torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1
-    return Pictures(image.to(device).contiguous(memory_format=torch.channels_last))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = ebgan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=state.buffers)
 
 
 # The formulas
@@ -171,10 +160,8 @@ def test_D_judges_in_two_passes():
     assert (seen, len(painted)) == ([4, 2], 1)
 
 
-def test_a_step_in_16_bits_is_near(monkeypatch):
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
+@pytest.mark.usefixtures("low_precision")
+def test_a_step_in_16_bits_is_near():
     rows = {}
     for amp in (False, True):
         recipe = tiny(amp=amp)

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
+from stock import LOSSES, begun, noise, patch_d, pooled, residual_g
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pygan import checkpoint, errors, optim
 from pygan import recipe as recipes
 from pygan.__main__ import main
-from pygan.data import Batch, Facts
+from pygan.data import Facts
 from pygan.errors import UserError
 from pygan.gans import feature_gan
 from pygan.gans.feature_gan import PRESETS, Recipe, model
@@ -25,20 +26,11 @@ from pygan.state import State
 
 TINY = PRESETS["tiny"]
 ON_A_GPU = {"larger features": {"feature_size": 32, "pool_size": 3}}
+pair = functools.partial(noise, feature_gan)
 
 
 def tiny(facts=None, **fields):
     return feature_gan.resolve(Recipe(**{**TINY, **fields}), facts or Facts())
-
-
-def pair(recipe, n=None, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    size = recipe.crop_size, recipe.crop_size
-    images = (
-        torch.rand((n or recipe.batch, c, *size), generator=draws, dtype=dtype) * 2 - 1
-        for c in (recipe.input_channels, recipe.output_channels)
-    )
-    return Batch(*(image.to(device).contiguous(memory_format=torch.channels_last) for image in images))
 
 
 def doubled(recipe):
@@ -194,83 +186,6 @@ def test_random_features_are_said_once(capsys, monkeypatch):
 # The step, against stock PyTorch
 
 
-class PlainBlock(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        conv = functools.partial(nn.Conv2d, c, c, 3, bias=False)
-        pad, norm = nn.ReflectionPad2d(1), nn.InstanceNorm2d(c)
-        self.body = nn.Sequential(pad, conv(), norm, nn.ReLU(), pad, conv(), norm)
-
-    def forward(self, x):
-        return x + self.body(x)
-
-
-def plain_g(c_in, c_out, ngf, blocks):
-    """Zhu et al. 2017, 7.2. Biases that a norm takes away again are left out."""
-    layers = [nn.ReflectionPad2d(3)]
-    for c, c_next, kernel, stride in ((c_in, ngf, 7, 1), (ngf, 2 * ngf, 3, 2), (2 * ngf, 4 * ngf, 3, 2)):
-        conv = nn.Conv2d(c, c_next, kernel, stride, padding=stride - 1, bias=False)
-        layers += [conv, nn.InstanceNorm2d(c_next), nn.ReLU()]
-    layers += [PlainBlock(4 * ngf) for _ in range(blocks)]
-    for c in (4 * ngf, 2 * ngf):
-        up = nn.ConvTranspose2d(c, c // 2, 3, 2, padding=1, output_padding=1, bias=False)
-        layers += [up, nn.InstanceNorm2d(c // 2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, c_out, 7), nn.Tanh())
-
-
-def plain_d(c_in, ndf, n_layers):
-    layers, c = [nn.Conv2d(c_in, ndf, 4, 2, 1), nn.LeakyReLU(0.2)], ndf
-    for i in range(1, n_layers + 1):
-        conv = nn.Conv2d(c, 2 * c, 4, 2 if i < n_layers else 1, 1, bias=False)
-        layers += [conv, nn.InstanceNorm2d(2 * c), nn.LeakyReLU(0.2)]
-        c *= 2
-    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
-
-
-CONVS = (nn.Conv2d, nn.ConvTranspose2d)
-
-
-def beside(plain, net):
-    """(parameter of a stock net, the same one of ours); the stock net begins like ours."""
-    convs = [[module for module in one.modules() if isinstance(module, CONVS)] for one in (plain, net)]
-    pairs = []
-    for own, theirs in zip(*convs, strict=True):
-        pairs.append((own.weight, theirs.weight))
-        if own.bias is not None:
-            pairs.append((own.bias, theirs.bias))
-    with torch.no_grad():
-        for own, theirs in pairs:
-            own.copy_(theirs)
-    return pairs
-
-
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-LOSSES = {  # mode: (D's loss of real and fake logits, G's loss of fake logits)
-    "lsgan": (lambda r, f: (((r - 1) ** 2).mean() + (f**2).mean()) / 2, lambda f: ((f - 1) ** 2).mean()),
-    "vanilla": (lambda r, f: (bce(r, 1.0) + bce(f, 0.0)) / 2, lambda f: bce(f, 1.0)),
-    "softplus": (lambda r, f: bce(r, 1.0) + bce(f, 0.0), lambda f: bce(f, 1.0)),
-}
-
-
-def plain_pool(images, size, fresh, draws):
-    """CycleGAN's rule for each picture. images: list, changed in place."""
-    returned = []
-    for image, chance, place in zip(fresh, draws[0::2], draws[1::2], strict=True):
-        if len(images) < size:
-            images.append(image)
-            returned.append(image)
-        elif chance / 2**32 > 0.5:
-            slot = place * size // 2**32
-            returned.append(images[slot])
-            images[slot] = image
-        else:
-            returned.append(image)
-    return torch.stack(returned)
-
-
 @pytest.mark.parametrize(
     ("channels", "fields"),
     [
@@ -288,8 +203,8 @@ def test_three_steps_equal_the_equations_in_stock_pytorch(plain, weights, channe
     vgg = PlainVgg().double().requires_grad_(False)
     vgg.load_state_dict(plain.state_dict())
     c_in, c_out = channels if recipe.direction == "AtoB" else channels[::-1]
-    G, D = plain_g(c_in, c_out, 2, 6).double(), plain_d(c_out, 4, 2).double()
-    pairs = beside(G, state.G) + beside(D, state.D)
+    G, D = residual_g(c_in, c_out, 2, 6).double(), patch_d(c_out, 4, 2).double()
+    pairs = begun(G, state.G) + begun(D, state.D)
     numbers = {"lr": 1e-3, "betas": (0.5, 0.999), "weight_decay": recipe.weight_decay}
     opt_G, opt_D = (torch.optim.Adam(net.parameters(), **numbers) for net in (G, D))
     loss_of_D, loss_of_G = LOSSES[recipe.gan_mode]
@@ -304,7 +219,7 @@ def test_three_steps_equal_the_equations_in_stock_pytorch(plain, weights, channe
         painted = G(x)
         shown = painted.detach()
         if recipe.pool_size:
-            shown = plain_pool(kept, recipe.pool_size, shown, draws)
+            shown = pooled(kept, recipe.pool_size, shown, draws)[0]
         logits_real, logits_fake = D(y), D(shown)
         loss_D = loss_of_D(logits_real, logits_fake)
         if recipe.gan_mode != "softplus":

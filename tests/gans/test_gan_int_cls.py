@@ -1,67 +1,41 @@
 """GAN-INT-CLS: counts of its networks, the step against the equations in stock PyTorch, how G is used."""
 
+import functools
+
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import bce, counts, noise, on_meta
 from torch import nn
 
-from pygan import optim
-from pygan.data import Captioned, CaptionedWrong, Facts
+from pygan.data import CaptionedWrong, Facts
 from pygan.errors import UserError
 from pygan.gans import gan_int_cls
 from pygan.gans.gan_int_cls import PRESETS, Recipe
 from pygan.gans.gan_int_cls import recipe as recipe_module
 from pygan.nn import Mode
 from pygan.ops.philox import normal
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = {**PRESETS["tiny"], "text_dim": 12}
 ON_A_GPU = {
     "plain": {"cls_weight": 0.0, "int_weight": 0.0},
     "64 wide in fp16": {"amp": True, "amp_dtype": "fp16", "ngf": 64},
 }
+doubled = functools.partial(stock.doubled, gan_int_cls)
+captioned = functools.partial(noise, gan_int_cls)
 
 
 def tiny(**fields):
     return gan_int_cls.resolve(Recipe(**{**TINY, **fields}))
 
 
-def on_meta(make, recipe):
-    with torch.device("meta"):
-        return make(recipe)
-
-
-def counts(net):
-    return sum(p.numel() for p in net.parameters()), sum(b.numel() for b in net.buffers())
-
-
-def captioned(recipe, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    shape = (recipe.batch, recipe.channels, recipe.crop_size, recipe.crop_size)
-    image, wrong = (
-        (torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1)
-        .to(device)
-        .contiguous(memory_format=torch.channels_last)
-        for _ in range(2)
-    )
-    text = torch.randn((recipe.batch, recipe.text_dim), generator=draws, dtype=dtype).to(device)
-    return CaptionedWrong(image, wrong, text) if recipe.cls_weight else Captioned(image, text)
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = gan_int_cls.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=state.buffers)
-
-
 # The networks
 
 
 def test_parameter_counts():
-    assert counts(on_meta(gan_int_cls.generator, Recipe()))[0] == 18_909_699
-    assert counts(on_meta(recipe_module.discriminator, Recipe()))[0] == 4_032_321
+    assert counts(gan_int_cls.generator, Recipe())[0] == 18_909_699
+    assert counts(recipe_module.discriminator, Recipe())[0] == 4_032_321
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
@@ -161,10 +135,6 @@ def beside(plain, net):
     for own, their in zip(norms, theirs, strict=True):
         pairs += [(getattr(own, k), getattr(their, k)) for k in ("weight", "bias", "running_mean", "running_var")]
     return pairs, hidden
-
-
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
 @pytest.mark.parametrize(
@@ -274,10 +244,8 @@ def test_a_step_moves_all_nets_and_keeps_every_address():
     assert all(value.dim() == 0 and not value.requires_grad for value in logs.values())
 
 
-def test_a_step_in_16_bits_is_near(monkeypatch):
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
+@pytest.mark.usefixtures("low_precision")
+def test_a_step_in_16_bits_is_near():
     rows = {}
     for amp in (False, True):
         recipe = tiny(amp=amp)

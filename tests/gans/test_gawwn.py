@@ -1,13 +1,15 @@
 """GAWWN: places on a grid, counts of its networks, the step against the equations in stock PyTorch, how G is used."""
 
+import functools
 import itertools
 
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import bce, on_meta
 from torch import nn
 
-from pygan import optim
 from pygan.data import Facts, LocatedCaptioned
 from pygan.errors import UserError
 from pygan.gans import gawwn
@@ -15,8 +17,6 @@ from pygan.gans.gawwn import PRESETS, Recipe, place
 from pygan.gans.gawwn import recipe as recipe_module
 from pygan.nn import Mode
 from pygan.ops.philox import normal
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = {**PRESETS["tiny"], "text_dim": 12}
 WHERE = ("box", "keypoints")
@@ -25,16 +25,12 @@ ON_A_GPU = {
     "key points": {"where": "keypoints", "ngf": 16, "ndf": 16},
     "key points in fp16": {"where": "keypoints", "ngf": 16, "ndf": 16, "amp": True, "amp_dtype": "fp16"},
 }
+doubled = functools.partial(stock.doubled, gawwn)
 
 
 def tiny(**fields):
     points = {"keypoints": 3} if fields.get("where") == "keypoints" else {}
     return gawwn.resolve(Recipe(**{**TINY, **points, **fields}))
-
-
-def on_meta(make, recipe):
-    with torch.device("meta"):
-        return make(recipe)
 
 
 def places(recipe, n, draws, dtype):
@@ -58,13 +54,6 @@ def located(recipe, seed=0, dtype=torch.float32, device="cpu"):
     )
     text = torch.randn((recipe.batch, recipe.text_dim), generator=draws, dtype=dtype).to(device)
     return LocatedCaptioned(image, wrong, text, places(recipe, recipe.batch, draws, dtype).to(device))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = gawwn.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=state.buffers)
 
 
 # Places
@@ -326,10 +315,6 @@ def named(net):
             yield [module.weight, module.bias, module.running_mean, module.running_var]
 
 
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -402,11 +387,9 @@ def test_a_step_moves_all_nets_and_keeps_every_address(where):
     assert all(value.dim() == 0 and not value.requires_grad for value in logs.values())
 
 
+@pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("where", WHERE)
-def test_a_step_in_16_bits_is_near(where, monkeypatch):
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
+def test_a_step_in_16_bits_is_near(where):
     rows = {}
     for amp in (False, True):
         recipe = tiny(amp=amp, where=where)

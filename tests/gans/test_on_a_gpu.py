@@ -30,17 +30,6 @@ def early(monkeypatch):
     monkeypatch.setattr(optim, "_BUCKET", 1 << 12)
 
 
-@pytest.fixture
-def low_precision(monkeypatch):
-    """--amp computes in --amp-dtype here, whatever this processor can do."""
-
-    def precision(recipe, device):
-        low = {"bf16": torch.bfloat16, "fp16": torch.float16}[recipe.amp_dtype]
-        return (low if recipe.amp else torch.float32), ""
-
-    monkeypatch.setattr(optim, "precision", precision)
-
-
 @contextlib.contextmanager
 def nothing_waits():
     torch.cuda.synchronize()

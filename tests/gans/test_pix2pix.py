@@ -6,8 +6,10 @@ import functools
 import itertools
 
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import LOSSES, counts, noise
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,8 +22,6 @@ from pygan.gans.pix2pix import recipe as recipe_module
 from pygan.nn import Mode, is_convolution
 from pygan.ops import _beside, _native
 from pygan.ops.philox import words
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = PRESETS["tiny"]
 ON_A_GPU = {
@@ -32,35 +32,12 @@ ON_A_GPU = {
     "one class": {"d_batches": "one_class", "d_fakes": "use", "gan_mode": "softplus"},
     "thin and small convolutions": {"amp": True, "ngf": 64, "ndf": 64, "load_size": 64, "crop_size": 64},
 }
+doubled = functools.partial(stock.doubled, pix2pix)
+pair = functools.partial(noise, pix2pix)
 
 
 def tiny(**fields):
     return pix2pix.resolve(Recipe(**{**TINY, **fields}))
-
-
-def counts(make):
-    """(parameters, elements of buffers) of a net that is not even allocated."""
-    with torch.device("meta"):
-        net = make()
-    return sum(p.numel() for p in net.parameters()), sum(b.numel() for b in net.buffers())
-
-
-def pair(recipe, n=None, seed=0, dtype=torch.float32):
-    draws = torch.Generator().manual_seed(seed)
-    shape = (n or recipe.batch, 3, recipe.crop_size, recipe.crop_size)
-    return Batch(
-        *(
-            (torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1).contiguous(memory_format=torch.channels_last)
-            for _ in "AB"
-        )
-    )
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = pix2pix.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers={"rng": state.rng})
 
 
 # Counts
@@ -216,18 +193,6 @@ def plain_d(D):
     layers += [nn.Conv2d(D.head.in_channels, 1, 4, 1, 1)]
     pairs += [(layers[-1].weight, D.head.weight), (layers[-1].bias, D.head.bias)]
     return nn.Sequential(*layers), pairs
-
-
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-LOSSES = {  # mode: (D's loss of real and fake logits, G's loss of fake logits)
-    "vanilla": (lambda r, f: (bce(r, 1.0) + bce(f, 0.0)) / 2, lambda f: bce(f, 1.0)),
-    "lsgan": (lambda r, f: (((r - 1) ** 2).mean() + (f**2).mean()) / 2, lambda f: ((f - 1) ** 2).mean()),
-    "softplus": (lambda r, f: bce(r, 1.0) + bce(f, 0.0), lambda f: bce(f, 1.0)),
-    "wgangp": (lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()),
-}
 
 
 @pytest.mark.parametrize("mode", LOSSES)
@@ -709,15 +674,7 @@ def test_build_depends_on_the_seed_alone():
     assert first["net.G.downs.1.conv.weight"].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.fixture
-def bf16(monkeypatch):
-    """--amp is bf16 here, whatever this processor can do."""
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
-
-
-@pytest.mark.usefixtures("bf16")
+@pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_mixed_precision_stays_near_full_precision(name):
     """Losses of three steps within 2 % (5 % with a penalty on slopes): bf16 has 8 bits, and G moves little so soon."""
@@ -739,7 +696,7 @@ def test_mixed_precision_stays_near_full_precision(name):
             ), key
 
 
-@pytest.mark.usefixtures("bf16")
+@pytest.mark.usefixtures("low_precision")
 def test_mixed_precision_sees_the_new_weights_of_d():
     recipe = tiny(lr=0.01, amp=True)
     state = pix2pix.build(recipe, "cpu")

@@ -1,11 +1,14 @@
 """SimGAN: counts of its networks, both forms' steps against the equations in stock PyTorch, phases, how G is used."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import LOSSES, begun, counts, noise, patch_d, pooled, residual_g
 from torch import nn
 
 from pygan import checkpoint, nets
@@ -16,12 +19,12 @@ from pygan.gans import simgan
 from pygan.gans.simgan import PRESETS, Recipe, history, model
 from pygan.gans.simgan import recipe as recipe_module
 from pygan.ops.philox import words
-from pygan.optim import adam
-from pygan.state import State
 
 TINY, TINY_PAPER = PRESETS["tiny"], PRESETS["tiny-paper"]
 GREY = Facts((1, 1))
 ON_A_GPU = {"paper": TINY_PAPER, "paper in bf16": {**TINY_PAPER, "amp": True}}
+doubled = functools.partial(stock.doubled, simgan)
+pair = functools.partial(noise, simgan)
 
 
 def tiny(**fields):
@@ -30,27 +33,6 @@ def tiny(**fields):
 
 def tiny_paper(**fields):
     return simgan.resolve(Recipe(**{**TINY_PAPER, **fields}), GREY)
-
-
-def pair(recipe, n=None, seed=0, dtype=torch.float32, device="cpu"):
-    draws = torch.Generator().manual_seed(seed)
-    shape = (n or recipe.batch, recipe.input_channels, recipe.crop_size, recipe.crop_size)
-    images = (torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1 for _ in "AB")
-    return Batch(*(image.to(device).contiguous(memory_format=torch.channels_last) for image in images))
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = simgan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    buffers = {k: v.double() if v.is_floating_point() else v for k, v in state.buffers.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=buffers)
-
-
-def counts(make):
-    """Parameters of a net that is not even allocated."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in make().parameters())
 
 
 # The networks
@@ -69,7 +51,7 @@ def counts(make):
     ],
 )
 def test_parameter_counts(make, expected):
-    assert counts(make) == expected
+    assert counts(make)[0] == expected
 
 
 @pytest.mark.parametrize(("size", "places"), [((55, 35), (14, 9)), ((64, 64), (16, 16)), ((9, 8), (3, 2))])
@@ -121,52 +103,6 @@ def plain_local_d(channels):
     )
 
 
-def plain_resnet(ngf, blocks):
-    """Zhu et al. 2017, 7.2. Biases that a norm takes away again are left out."""
-
-    def conv(c, c_next, kernel, stride=1):
-        return nn.Conv2d(c, c_next, kernel, stride, padding=stride - 1, bias=False)
-
-    def block():
-        c, pad, norm = 4 * ngf, nn.ReflectionPad2d(1), nn.InstanceNorm2d(4 * ngf)
-        return PlainResidual((pad, conv(c, c, 3), norm, nn.ReLU(), pad, conv(c, c, 3), norm), nn.Identity())
-
-    layers = [nn.ReflectionPad2d(3)]
-    for c, c_next, kernel, stride in ((3, ngf, 7, 1), (ngf, 2 * ngf, 3, 2), (2 * ngf, 4 * ngf, 3, 2)):
-        layers += [conv(c, c_next, kernel, stride), nn.InstanceNorm2d(c_next), nn.ReLU()]
-    layers += [block() for _ in range(blocks)]
-    for c in (4 * ngf, 2 * ngf):
-        up = nn.ConvTranspose2d(c, c // 2, 3, 2, padding=1, output_padding=1, bias=False)
-        layers += [up, nn.InstanceNorm2d(c // 2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
-
-
-def plain_patch_d(ndf, n_layers):
-    layers, c = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)], ndf
-    for i in range(1, n_layers + 1):
-        conv = nn.Conv2d(c, 2 * c, 4, 2 if i < n_layers else 1, 1, bias=False)
-        layers += [conv, nn.InstanceNorm2d(2 * c), nn.LeakyReLU(0.2)]
-        c *= 2
-    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
-
-
-CONVS = (nn.Conv2d, nn.ConvTranspose2d)
-
-
-def beside(plain, net):
-    """(parameter of a stock net, the same one of ours); the stock net begins like ours."""
-    convs = [[module for module in one.modules() if isinstance(module, CONVS)] for one in (plain, net)]
-    pairs = []
-    for own, theirs in zip(*convs, strict=True):
-        pairs.append((own.weight, theirs.weight))
-        if own.bias is not None:
-            pairs.append((own.bias, theirs.bias))
-    with torch.no_grad():
-        for own, theirs in pairs:
-            own.copy_(theirs)
-    return pairs
-
-
 def descend(opt, loss):
     opt.zero_grad()
     loss.backward(inputs=[p for group in opt.param_groups for p in group["params"]])
@@ -211,7 +147,7 @@ def test_three_steps_of_the_paper_equal_its_equations_in_stock_pytorch(phase, fi
     recipe = tiny_paper(phase=phase, refiner_blocks=2, lambda_gan=1.5, **fields)
     state = doubled(recipe)
     R, D = plain_refiner(1, 4, 2).double(), plain_local_d(1).double()
-    *pairs, weight, bias = beside(R, state.G) + beside(D, state.D)
+    *pairs, weight, bias = begun(R, state.G) + begun(D, state.D)
     heads = [weight, bias]  # of D, whose two outputs stand in the other order
     with torch.no_grad():
         for own, theirs in heads:
@@ -263,33 +199,6 @@ def test_three_steps_of_the_paper_equal_its_equations_in_stock_pytorch(phase, fi
         torch.testing.assert_close(state.pool_images[: len(kept)], torch.stack(kept), rtol=0, atol=1e-9)
 
 
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
-LOSSES = {  # mode: (D's loss of real and fake logits, G's loss of fake logits)
-    "lsgan": (lambda r, f: (((r - 1) ** 2).mean() + (f**2).mean()) / 2, lambda f: ((f - 1) ** 2).mean()),
-    "vanilla": (lambda r, f: (bce(r, 1.0) + bce(f, 0.0)) / 2, lambda f: bce(f, 1.0)),
-    "softplus": (lambda r, f: bce(r, 1.0) + bce(f, 0.0), lambda f: bce(f, 1.0)),
-}
-
-
-def plain_pool(images, size, fresh, draws):
-    """CycleGAN's rule for each picture. images: list, changed in place."""
-    returned = []
-    for image, chance, place in zip(fresh, draws[0::2], draws[1::2], strict=True):
-        if len(images) < size:
-            images.append(image)
-            returned.append(image)
-        elif chance / 2**32 > 0.5:
-            slot = place * size // 2**32
-            returned.append(images[slot])
-            images[slot] = image
-        else:
-            returned.append(image)
-    return torch.stack(returned)
-
-
 @pytest.mark.parametrize(
     "fields",
     [
@@ -303,8 +212,8 @@ def plain_pool(images, size, fresh, draws):
 def test_three_steps_of_the_comparison_equal_its_equations_in_stock_pytorch(fields):
     recipe = tiny(**{"pool_size": 2, "ngf": 2, "ndf": 4, "lr": 1e-3, "crop_size": 24, **fields})
     state = doubled(recipe)
-    G, D = plain_resnet(2, 6).double(), plain_patch_d(4, 2).double()
-    pairs = beside(G, state.G) + beside(D, state.D)
+    G, D = residual_g(3, 3, 2, 6).double(), patch_d(3, 4, 2).double()
+    pairs = begun(G, state.G) + begun(D, state.D)
     numbers = {"lr": 1e-3, "betas": (0.5, 0.999), "weight_decay": recipe.weight_decay}
     opt_G, opt_D = (torch.optim.Adam(net.parameters(), **numbers) for net in (G, D))
     loss_of_D, loss_of_G = LOSSES[recipe.gan_mode]
@@ -319,7 +228,7 @@ def test_three_steps_of_the_comparison_equal_its_equations_in_stock_pytorch(fiel
         refined = G(x)
         shown = refined.detach()
         if recipe.pool_size:
-            shown = plain_pool(kept, recipe.pool_size, shown, draws)
+            shown = pooled(kept, recipe.pool_size, shown, draws)[0]
         logits_real, logits_fake = D(y), D(shown)
         loss_D = 2 * recipe.d_loss_scale * loss_of_D(logits_real, logits_fake)
         descend(opt_D, loss_D)

@@ -2,27 +2,28 @@
 
 import copy
 import dataclasses
+import functools
 import math
 from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import bce, noise
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pygan import checkpoint, ops, optim
-from pygan.data import Captioned, CaptionedWrong, Facts
+from pygan import checkpoint, ops
+from pygan.data import CaptionedWrong, Facts
 from pygan.errors import UserError
 from pygan.gans import stackgan
 from pygan.gans.stackgan import PRESETS, Recipe, model
 from pygan.gans.stackgan import recipe as recipe_module
 from pygan.nets.text import Condition, ConditioningAugmentation, kl_to_standard_normal
 from pygan.ops import philox
-from pygan.optim import adam
-from pygan.state import State
 
 TEXT = 12  # length of the embeddings of these tests
 TF = {name: value for name, value in PRESETS["tf"].items() if not name.startswith("halve")}
@@ -32,29 +33,14 @@ ON_A_GPU = {
     "text once": {"text_twice": False},
     "tf in fp16": {**TF, "amp": True, "amp_dtype": "fp16", "gf": 32},
 }
+doubled = functools.partial(stock.doubled, stackgan)
+made = functools.partial(noise, stackgan)
 
 
 def tiny(stage="1", **fields):
     """A resolved recipe of one stage: sketches of 16 pixels, pictures of 32."""
     size = {"crop_size": 16} if stage == "1" else {}
     return stackgan.resolve(Recipe(**{**PRESETS["tiny"], "stage": stage, **size, **fields}), Facts((3,), text_dim=TEXT))
-
-
-def made(recipe, seed=0, dtype=torch.float32, device="cpu"):
-    """A batch of noise in the shapes that the recipe's feed has."""
-    draws = torch.Generator().manual_seed(seed)
-    shape = (recipe.batch, 3, recipe.crop_size, recipe.crop_size)
-    images = [torch.rand(shape, generator=draws, dtype=dtype) * 2 - 1 for _ in range(2)]
-    text = torch.randn(recipe.batch, TEXT, generator=draws, dtype=dtype).to(device)
-    images = [image.to(device).contiguous(memory_format=torch.channels_last) for image in images]
-    return CaptionedWrong(*images, text) if recipe.wrong_pairs == "other" else Captioned(images[0], text)
-
-
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = stackgan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=state.buffers)
 
 
 def stage1(arch="pytorch", gf=128, size=64, **fields):
@@ -401,10 +387,6 @@ def beside(plain, net):
             yield f"norm {i} {name}", getattr(own, name), getattr(their, name)
 
 
-def bce(logits, target):
-    return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
-
-
 CASES = {
     "stage I": ("1", {}),
     "stage I, relu, kl summed": ("1", {"ca_act": "relu", "kl_reduction": "sum", "lambda_kl": 0.5}),
@@ -584,12 +566,10 @@ def test_discriminators_learn_nothing_from_the_generators_update():
     assert all(p.grad is None for p in state.D.parameters())
 
 
+@pytest.mark.usefixtures("low_precision")
 @pytest.mark.parametrize("fields", [{}, TF], ids=["pytorch", "tf"])
 @pytest.mark.parametrize("stage", ["1", "2"])
-def test_a_step_in_16_bits_is_near(stage, fields, monkeypatch):
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
+def test_a_step_in_16_bits_is_near(stage, fields):
     rows = {}
     for amp in (False, True):
         recipe = tiny(stage, amp=amp, batch=8, **fields)

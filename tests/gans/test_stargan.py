@@ -1,16 +1,19 @@
 """StarGAN: counts and fingerprints of its networks, the step against the equations in stock PyTorch, how G is used."""
 
+import functools
 from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
 import pytest
+import stock
 import torch
 import torch.nn.functional as F
+from stock import counts
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pygan import checkpoint, optim
+from pygan import checkpoint
 from pygan import recipe as recipes
 from pygan.data import Facts, JointLabelled, Labelled
 from pygan.data.picture_files import window_of
@@ -21,8 +24,6 @@ from pygan.gans.stargan import model as networks
 from pygan.gans.stargan import recipe as recipe_module
 from pygan.nn import Conv
 from pygan.ops.philox import words
-from pygan.optim import adam
-from pygan.state import State
 
 TINY = PRESETS["tiny"]
 HAIR = ["Black_Hair", "Blond_Hair", "Brown_Hair"]
@@ -33,6 +34,7 @@ ON_A_GPU = {
     "two sets in bf16": {**WIDE, "data_2": Recipe().data, "amp": True},
     "two sets in fp16": {**WIDE, "data_2": Recipe().data, "amp": True, "amp_dtype": "fp16"},
 }
+doubled = functools.partial(stock.doubled, stargan)
 
 
 def tiny(facts=None, **fields):
@@ -60,21 +62,7 @@ def pictures(recipe, seed=0, dtype=torch.float32, device="cpu"):
     return Labelled(*tensors) if len(tensors) == 2 else JointLabelled(*tensors)
 
 
-def doubled(recipe):
-    """The state of `build` in float64."""
-    state = stargan.build(recipe, "cpu")
-    nets = {name: net.double() for name, net in state.nets.items()}
-    return State(nets=nets, opts={k: adam(v, recipe) for k, v in nets.items()}, buffers=state.buffers)
-
-
 # The networks
-
-
-def meta_counts(make):
-    with torch.device("meta"):
-        net = make()
-    assert not list(net.buffers())
-    return sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +77,7 @@ def meta_counts(make):
 def test_parameter_counts(fields, expected):
     recipe = stargan.resolve(Recipe(**fields))
     nets = recipe_module.generator, recipe_module.discriminator
-    assert tuple(meta_counts(lambda make=make: make(recipe)) for make in nets) == expected
+    assert [counts(make, recipe) for make in nets] == [(count, 0) for count in expected]
 
 
 @pytest.mark.parametrize(
@@ -494,10 +482,8 @@ def test_every_step_draws_anew_and_a_checkpoint_goes_on(tmp_path):
     assert len(losses) == 4
 
 
-def test_a_step_in_16_bits_is_near(monkeypatch):
-    monkeypatch.setattr(
-        optim, "precision", lambda recipe, device: (torch.bfloat16 if recipe.amp else torch.float32, "")
-    )
+@pytest.mark.usefixtures("low_precision")
+def test_a_step_in_16_bits_is_near():
     rows = {}
     for amp in (False, True):
         recipe = tiny(amp=amp)
