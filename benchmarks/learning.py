@@ -267,14 +267,22 @@ YARDSTICKS = {
 
 
 def train(name, run, minutes):
-    """The real command, stopped once after its first steps to keep what it is then as checkpoints/first."""
+    """The real command, stopped once after its first steps to keep what it is then as checkpoints/first.
+
+    Returns the minutes of training; of a run that was trained before and kept, those that it took then.
+    """
+    took = run / "minutes"
+    if took.exists():
+        return float(took.read_text())
     command = [sys.executable, "-m", "pygan", "train", name, "--preset", "demo", "--run", str(run), "--device", "cpu"]
     command += ["--no-tensorboard", "--max-minutes", f"{minutes}"]
     began = time.monotonic()
     subprocess.run([*command, "--max-steps", str(FIRST_STEPS)], check=True)
     shutil.copytree(run / "checkpoints" / "last", run / "checkpoints" / "first")
     subprocess.run(command, check=True)
-    return (time.monotonic() - began) / 60
+    spent = (time.monotonic() - began) / 60
+    took.write_text(f"{spent}")
+    return spent
 
 
 PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
@@ -316,7 +324,11 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__.partition("\n")[0])
     parser.add_argument("--gans", default=",".join(YARDSTICKS), help="which (default: all)")
     parser.add_argument("--minutes", type=float, default=BUDGET_MINUTES, help="of training each (default: 10)")
-    parser.add_argument("--keep", type=Path, help="a folder to leave the runs in (default: they are deleted)")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="leave the runs here, and judge those again that are (default: deleted)",
+    )
     args = parser.parse_args(argv)
     names = args.gans.split(",")
     if unknown := [name for name in names if name not in YARDSTICKS]:
