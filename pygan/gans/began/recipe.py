@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data
+from pygan.begin import new_state
 from pygan.data import Facts, Feed, Pictures
 from pygan.errors import UserError
 from pygan.losses import l1_loss
 from pygan.nets.autoencoder import DOWNS, Autoencoder, Decoder, Shape, fade_
-from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, init_weights_
 from pygan.ops.philox import uniform
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -136,24 +137,7 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers, the balance and random numbers of a new run. The weights depend on the recipe alone."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        if recipe.residuals:
-            nn.init.ones_(net.carry)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {
-        "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-        "k": torch.zeros((), device=device),
-        "M": torch.zeros((), device=device),
-        **loss_scale(recipe, device),
-    }
+    buffers = {"k": torch.zeros((), device=device), "M": torch.zeros((), device=device)}
     if recipe.lr_decay == "m_stall":
         exact = {"dtype": torch.float64, "device": device}
         buffers |= {
@@ -162,8 +146,14 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
             "stall_lowest": torch.full((), torch.inf, **exact),
             "stall_steps": torch.zeros((), dtype=torch.int64, device=device),
         }
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+    begin_ = partial(_begin_, recipe=recipe)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers)
+
+
+def _begin_(net: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+    init_weights_(net, recipe.init, recipe.init_gain, generator)
+    if recipe.residuals:
+        net.carry.fill_(1.0)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:

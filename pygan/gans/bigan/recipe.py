@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed, Pictures
 from pygan.errors import UserError
 from pygan.gans.bigan import model
 from pygan.losses import gan_term, loss_sum
-from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, Mode, init_weights_
 from pygan.ops.philox import normal
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 from pygan.streams import side_by_side
@@ -152,31 +153,18 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     G holds both ways, so one Adam does for both: what G wants moves no weight of E, nor the other way round.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        if device.type != "meta":
-            net.to_empty(device="cpu")
-            _begin_(net, recipe, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
+    buffers = {}
     if recipe.pool_size and recipe.form == "cyclegan":
         shape = (sum(_channels(recipe)), recipe.crop_size, recipe.crop_size)
         for whose in "GE":
-            for part, tensor in pool.empty(recipe.pool_size, shape, device=device).items():
-                buffers[f"pool_{whose}_{part}"] = tensor
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+            buffers |= pool.empty(recipe.pool_size, shape, device=device, prefix=f"pool_{whose}_")
+    begin_ = partial(_begin_, recipe=recipe)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers)
 
 
-@torch.no_grad()
-def _begin_(net: nn.Module, recipe: Recipe, draws: torch.Generator) -> None:
+def _begin_(net: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
     """As --init says; ALI's norms begin at 1, and so that pictures begin grey, its bias of every pixel at 0."""
-    init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std=0.0 if recipe.form == "ali" else None)
+    init_weights_(net, recipe.init, recipe.init_gain, generator, norm_std=0.0 if recipe.form == "ali" else None)
     if isinstance(net, model.AliGenerators):
         net.decoder.pixel_bias.zero_()
 

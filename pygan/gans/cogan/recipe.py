@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import data
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.cogan import model
 from pygan.losses import gan_loss
-from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, Mode, init_weights_
 from pygan.ops._autograd import gradients_for
 from pygan.ops.philox import normal
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -122,31 +123,12 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers and random numbers of a new run. The weights depend on the recipe alone, not on the device."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        if device.type != "meta":
-            net.to_empty(device="cpu")
-            _begin_(net, recipe, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    return State(
-        nets=nets,
-        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(_begin_, recipe=recipe)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
-@torch.no_grad()
-def _begin_(net: nn.Module, recipe: Recipe, draws: torch.Generator) -> None:
-    init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std=0.0)
+def _begin_(net: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+    init_weights_(net, recipe.init, recipe.init_gain, generator, norm_std=0.0)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
             module.bias.fill_(recipe.init_bias)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.cyclegan import model
 from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
-from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, Mode, init_weights_
 from pygan.ops.gan_loss import GanLoss
 from pygan.ops.philox import words
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 from pygan.streams import side_by_side
@@ -166,31 +167,15 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers, pools and random numbers of a new run. The weights depend on the recipe alone."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
+    buffers = {}
     if recipe.pool_size:
         for domain, channels in zip("AB", _channels(recipe), strict=True):
             shape = (channels, recipe.crop_size, recipe.crop_size)
-            for part, tensor in pool.empty(recipe.pool_size, shape, device=device).items():
-                buffers[f"pool_{domain}_{part}"] = tensor
-    if recipe.optimizers == "four":
-        opts = {
-            f"{name}_{part}": adam(one, recipe, average=getattr(ema.get(name), part, None))
-            for name, net in nets.items()
-            for part, one in net.named_children()
-        }
-    else:
-        opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+            buffers |= pool.empty(recipe.pool_size, shape, device=device, prefix=f"pool_{domain}_")
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    return new_state(
+        recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers, apart=recipe.optimizers == "four"
+    )
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data
+from pygan.begin import new_state
 from pygan.data import Facts, Feed, Pictures
 from pygan.errors import UserError
 from pygan.losses import gan_loss
 from pygan.nets.autoencoder import DOWNS, Autoencoder, Decoder, Shape
-from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, init_weights_
 from pygan.ops.philox import uniform
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -110,25 +111,8 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers and random numbers of a new run. The weights depend on the recipe alone, not on the device."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    return State(
-        nets=nets,
-        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:

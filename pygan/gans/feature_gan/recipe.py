@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError, say_once
 from pygan.gans.feature_gan import model
 from pygan.losses import gan_term, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -137,24 +138,11 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
     `state.vgg`, the network of the features, is no part of what is saved: it is what the recipe says, and never moves.
     Errors: UserError if its weights are missing or wrong (a "meta" device needs none).
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
-    if recipe.pool_size:
-        shape = (_channels(recipe)[1], recipe.crop_size, recipe.crop_size)
-        for part, tensor in pool.empty(recipe.pool_size, shape, device=device).items():
-            buffers[f"pool_{part}"] = tensor
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    state = State(nets=nets, opts=opts, ema=ema, buffers=buffers)
-    state.vgg = _features(recipe, device, nets["G"].head.compute_dtype())
+    shape = (_channels(recipe)[1], recipe.crop_size, recipe.crop_size)
+    buffers = pool.empty(recipe.pool_size, shape, device=device, prefix="pool_") if recipe.pool_size else {}
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    state = new_state(recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers)
+    state.vgg = _features(recipe, torch.device(device), state.G.head.compute_dtype())
     return state
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import data
+from pygan.begin import new_state
 from pygan.data import Facts, Feed, LocatedCaptioned
 from pygan.errors import UserError
 from pygan.gans.gawwn import model, place
 from pygan.losses import gan_loss, gan_term, loss_sum
-from pygan.nn import Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import Mode, init_weights_
 from pygan.ops.philox import normal
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -151,19 +152,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     Weights N(0, init_gain), norm scales N(1, init_gain), biases 0.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, "normal", recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+    begin_ = partial(init_weights_, kind="normal", gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:

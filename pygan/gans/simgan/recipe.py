@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.simgan import history, model
 from pygan.losses import gan_term, l1_term, loss_sum
-from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.nn import INIT_KINDS, init_weights_
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -181,24 +182,11 @@ def inherit_(state: State, before: Mapping[str, nn.Module]) -> None:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers, pool or history and random numbers of a new run. The weights depend on the recipe alone."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
     kept = recipe.pool_size if recipe.form == "comparison" else recipe.history_size * (recipe.phase != "refiner")
-    if kept:
-        shape = (_channels(recipe), recipe.crop_size, recipe.crop_size)
-        for part, tensor in pool.empty(kept, shape, device=device).items():
-            buffers[f"pool_{part}"] = tensor
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+    shape = (_channels(recipe), recipe.crop_size, recipe.crop_size)
+    buffers = pool.empty(kept, shape, device=device, prefix="pool_") if kept else {}
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:

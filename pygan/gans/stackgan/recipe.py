@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import checkpoint, data, optim
+from pygan.begin import new_state
 from pygan.data import Captioned, CaptionedWrong, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.stackgan import model
 from pygan.losses import gan_term, loss_sum
 from pygan.nets.text import kl_to_standard_normal
-from pygan.nn import INIT_KINDS, TRAIN, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, TRAIN, Mode, init_weights_
 from pygan.ops import philox
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -194,27 +195,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     Stage II's G holds a frozen stage I: of that file, or until `inherit_` an untrained one.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        _init_(net, recipe, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    if recipe.stage1 and device.type != "meta":
-        _take_stage1_(nets["G"], recipe.stage1)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    return State(
-        nets=nets,
-        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(_begin_, recipe=recipe)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 @torch.no_grad()
@@ -439,15 +421,17 @@ def discriminator(recipe: Recipe) -> model.TextD:
     )
 
 
-def _init_(net: nn.Module, recipe: Recipe, draws: torch.Generator) -> None:
-    """`init_weights_`, but for what the authors' codes leave to their libraries or draw otherwise."""
-    init_weights_(net, recipe.init, recipe.init_gain, draws)
+def _begin_(net: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+    """`init_weights_`, but for what the authors' codes leave to their libraries or draw otherwise, and `--stage1`."""
+    init_weights_(net, recipe.init, recipe.init_gain, generator)
     for module in net.modules():
         if isinstance(module, nn.Linear) and recipe.init == "truncated":
-            nn.init.normal_(module.weight, 0.0, recipe.init_gain, generator=draws)
+            nn.init.normal_(module.weight, 0.0, recipe.init_gain, generator=generator)
         elif isinstance(module, nn.Conv2d) and module.bias is not None:  # logits: PyTorch's default
             bound = 1.0 / math.sqrt(module.weight[0].numel())
-            nn.init.uniform_(module.bias, -bound, bound, generator=draws)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    if recipe.stage1 and isinstance(net, model.StackG):
+        _take_stage1_(net, recipe.stage1)
 
 
 def _take_stage1_(G: model.StackG, where: str) -> None:
