@@ -18,13 +18,12 @@ from pygan.errors import UserError
 from pygan.gans.bigan import model
 from pygan.losses import gan_term, loss_sum
 from pygan.nn import INIT_KINDS, Mode, init_weights_
-from pygan.ops.philox import normal
+from pygan.ops.philox import new_rng, normal
 from pygan.optim import end_step_, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 from pygan.streams import side_by_side
 
-_BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 # Numbers in the random stream, beyond those of the layers.
 _Z, _EPSILON, _Z_IN_USE = 1 << 16, (1 << 16) + 1, (1 << 16) + 2
 _POOL_STREAMS = {"G": 1 << 17, "E": (1 << 17) + 1}
@@ -50,7 +49,7 @@ class Recipe(BaseRecipe):
     )
 
     generator: str = option(
-        "auto", "cyclegan: G and E; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *_BLOCKS)
+        "auto", "cyclegan: G and E; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *nets.RESNETS)
     )
     input_channels: int = option(0, "cyclegan: channels of A; 0: as in the data", unit="channels")
     output_channels: int = option(0, "cyclegan: channels of B; 0: as in the data", unit="channels")
@@ -141,11 +140,8 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
     names = ("channels",) if recipe.form == "ali" else ("input_channels", "output_channels")
-    counts = dict(zip(names, facts.channels, strict=False))
-    for name, count in counts.items():
-        if getattr(recipe, name) not in (0, count):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
-    return dataclasses.replace(recipe, generator=_generator(recipe), **counts)
+    recipe = fitted(recipe, **dict(zip(names, facts.channels, strict=False)))
+    return dataclasses.replace(recipe, generator=_generator(recipe))
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
@@ -177,11 +173,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch | Pictures:
     """A batch of the right shapes with anything in it, to walk a step without data."""
-    size = (recipe.crop_size, recipe.crop_size)
-    images = [
-        torch.empty((recipe.batch, channels, *size), device=device).contiguous(memory_format=torch.channels_last)
-        for channels in _channels(recipe)
-    ]
+    images = [data.empty_images(recipe.batch, c, recipe.crop_size, device) for c in _channels(recipe)]
     return Pictures(*images) if recipe.form == "ali" else Batch(*images)
 
 
@@ -329,8 +321,7 @@ def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) ->
     """
     _need_ali(recipe)
     like = G.decoder.pixel_bias
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=like.device)
+    rng = new_rng(recipe.seed, like.device) if rng is None else rng
     z = normal(rng, _Z_IN_USE, (n, recipe.z_dim), dtype=like.dtype)
     return G.decoder(z, Mode(statistics="running"))
 
@@ -377,7 +368,7 @@ def generator(recipe: Recipe) -> model.Generators | model.AliGenerators:
     c_a, c_b = _channels(recipe)
     shape = {
         "ngf": recipe.ngf,
-        "blocks": _BLOCKS[_generator(recipe)],
+        "blocks": nets.RESNETS[_generator(recipe)],
         "norm": recipe.norm,
         "in_affine": recipe.in_affine,
     }
@@ -396,7 +387,7 @@ def discriminator(recipe: Recipe) -> nn.Module:
 def _generator(recipe: Recipe) -> str:
     if recipe.generator != "auto" or recipe.form == "ali":
         return recipe.generator
-    return "resnet_6" if recipe.crop_size <= 128 else "resnet_9"
+    return nets.usual_resnet(recipe.crop_size)
 
 
 def _channels(recipe: Recipe) -> tuple[int, ...]:

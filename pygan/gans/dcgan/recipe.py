@@ -19,9 +19,9 @@ from pygan.errors import UserError
 from pygan.gans.dcgan import model
 from pygan.losses import gan_loss
 from pygan.nn import Mode, init_weights_
-from pygan.ops.philox import normal, uniform
+from pygan.ops.philox import new_rng, normal, uniform
 from pygan.optim import end_step_, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 _NO_FACTS = Facts()
@@ -109,11 +109,9 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
-    channels = facts.channels[0]
-    if recipe.channels not in (0, channels):
-        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
+    recipe = fitted(recipe, channels=facts.channels[0])
     width = _WIDTHS[recipe.arch]
-    return dataclasses.replace(recipe, channels=channels, ngf=recipe.ngf or width, ndf=recipe.ndf or width)
+    return dataclasses.replace(recipe, ngf=recipe.ngf or width, ndf=recipe.ndf or width)
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
@@ -132,8 +130,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Pictures:
     """A batch of the right shape with nothing in it."""
-    shape = (recipe.batch, recipe.channels or 3, recipe.crop_size, recipe.crop_size)
-    return Pictures(torch.empty(shape, device=device, memory_format=torch.channels_last))
+    return Pictures(data.empty_images(recipe.batch, recipe.channels or 3, recipe.crop_size, device))
 
 
 def step(state: State, recipe: Recipe, batch: Pictures) -> dict[str, Tensor]:
@@ -187,8 +184,7 @@ def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) ->
     running statistics a picture does not depend on the others.
     """
     first = next(G.parameters())
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=first.device)
+    rng = new_rng(recipe.seed, first.device) if rng is None else rng
     return G(latent(recipe, rng, n, dtype=first.dtype), Mode(statistics=recipe.test_bn)).clamp(-1.0, 1.0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +17,9 @@ from pygan.errors import UserError
 from pygan.losses import gan_loss
 from pygan.nets.autoencoder import DOWNS, Autoencoder, Decoder, Shape
 from pygan.nn import INIT_KINDS, init_weights_
-from pygan.ops.philox import uniform
+from pygan.ops.philox import new_rng, uniform
 from pygan.optim import end_step_, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 _NO_FACTS = Facts()
@@ -103,10 +102,7 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
-    channels = facts.channels[0]
-    if recipe.channels not in (0, channels):
-        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
-    return dataclasses.replace(recipe, channels=channels)
+    return fitted(recipe, channels=facts.channels[0])
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
@@ -122,8 +118,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Pictures:
     """A batch of the right shape with anything in it, to walk a step without data."""
-    shape = (recipe.batch, recipe.channels or 3, recipe.crop_size, recipe.crop_size)
-    return Pictures(torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last))
+    return Pictures(data.empty_images(recipe.batch, recipe.channels or 3, recipe.crop_size, device))
 
 
 def step(state: State, recipe: Recipe, batch: Pictures) -> dict[str, Tensor]:
@@ -231,8 +226,7 @@ def _shape(recipe: Recipe) -> Shape:
 def _paint(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None) -> Tensor:
     """n pictures as G gives them."""
     weight = next(G.parameters())
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=weight.device)
+    rng = new_rng(recipe.seed, weight.device) if rng is None else rng
     return G(_noise(recipe, rng, _USE_STREAM, weight.new_empty(n)))
 
 

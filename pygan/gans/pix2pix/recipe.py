@@ -21,7 +21,7 @@ from pygan.gans.pix2pix import model
 from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, Mode, init_weights_
 from pygan.ops.gan_loss import GanLoss
-from pygan.ops.philox import uniform, words
+from pygan.ops.philox import new_rng, uniform, words
 from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
@@ -319,7 +319,7 @@ def translate(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None
     if not recipe.test_dropout:
         rng = None
     elif rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=A.device)
+        rng = new_rng(recipe.seed, A.device)
     groups = A.shape[0] if recipe.test_bn == "batch" else 1
     return G(A, Mode(rng=rng, statistics=recipe.test_bn, groups=groups)).clamp(-1.0, 1.0)
 
@@ -348,14 +348,8 @@ def baselines(recipe: Recipe, batches: Iterator[Batch]) -> dict[str, Callable[[B
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
     """A batch of the right shapes with anything in it, to walk a step without data."""
     recipe = _with_channels(recipe)
-    return Batch(
-        *(
-            torch.empty((recipe.batch, channels, recipe.crop_size, recipe.crop_size), device=device).contiguous(
-                memory_format=torch.channels_last
-            )
-            for channels in (recipe.input_channels, recipe.output_channels)
-        )
-    )
+    channels = recipe.input_channels, recipe.output_channels
+    return Batch(*(data.empty_images(recipe.batch, c, recipe.crop_size, device) for c in channels))
 
 
 def generator(recipe: Recipe) -> nets.UNet:

@@ -19,10 +19,9 @@ from pygan.gans.simgan import history, model
 from pygan.losses import gan_term, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, init_weights_
 from pygan.optim import end_step_, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
-_BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 _NO_FACTS = Facts()
 _POOL_STREAM = 1 << 17  # number in the random stream of the pool, or of the history
 
@@ -47,7 +46,7 @@ class Recipe(BaseRecipe):
     )
 
     generator: str = option(
-        "auto", "G of the comparison; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *_BLOCKS)
+        "auto", "G of the comparison; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *nets.RESNETS)
     )
     input_channels: int = option(0, "channels of A; 0: as in the data", unit="channels")
     output_channels: int = option(0, "channels of B; 0: as in the data", unit="channels")
@@ -136,10 +135,8 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have, or if A and B differ in it.
     """
-    for name, count in zip(("input_channels", "output_channels"), facts.channels, strict=True):
-        if getattr(recipe, name) not in (0, count):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
     c_a, c_b = facts.channels
+    recipe = fitted(recipe, input_channels=c_a, output_channels=c_b)
     if c_a != c_b:
         raise UserError(f"simgan needs as many channels in A as in B, got {c_a} and {c_b}: set --input-channels {c_b}")
     return dataclasses.replace(
@@ -147,8 +144,6 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
         direction=facts.natural_direction if recipe.direction == "auto" else recipe.direction,
         generator=recipe.generator if recipe.form == "paper" else _generator(recipe),
         gan_mode=_gan_mode(recipe),
-        input_channels=c_a,
-        output_channels=c_b,
     )
 
 
@@ -321,8 +316,7 @@ def _colours(a: Tensor, b: Tensor) -> Tensor:
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
     """A batch of the right shapes with anything in it, to walk a step without data."""
-    shape = (recipe.batch, _channels(recipe), recipe.crop_size, recipe.crop_size)
-    return Batch(*(torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last) for _ in "AB"))
+    return Batch(*(data.empty_images(recipe.batch, _channels(recipe), recipe.crop_size, device) for _ in "AB"))
 
 
 def generator(recipe: Recipe) -> nets.ResNet | model.Refiner:
@@ -330,7 +324,7 @@ def generator(recipe: Recipe) -> nets.ResNet | model.Refiner:
     channels = _channels(recipe)
     if recipe.form == "paper":
         return model.Refiner(channels, width=recipe.ngf, blocks=recipe.refiner_blocks)
-    blocks = _BLOCKS[_generator(recipe)]
+    blocks = nets.RESNETS[_generator(recipe)]
     return nets.ResNet(channels, channels, ngf=recipe.ngf, blocks=blocks, in_affine=recipe.in_affine)
 
 
@@ -353,9 +347,7 @@ def _channels(recipe: Recipe) -> int:
 
 
 def _generator(recipe: Recipe) -> str:
-    if recipe.generator != "auto":
-        return recipe.generator
-    return "resnet_6" if recipe.crop_size <= 128 else "resnet_9"
+    return nets.usual_resnet(recipe.crop_size) if recipe.generator == "auto" else recipe.generator
 
 
 def _gan_mode(recipe: Recipe) -> str:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pygan import checkpoint, data, optim
+from pygan import checkpoint, data, metrics, optim
 from pygan.begin import new_state
 from pygan.data import Captioned, CaptionedWrong, Facts, Feed
 from pygan.errors import UserError
@@ -33,7 +33,6 @@ _USUAL_TEXT_DIM = 1024  # of the published char-CNN-RNN embeddings
 _SIZES = {"1": 64, "2": 256, "both": 256}  # pixels of the pictures that a stage ends with
 _Z, _EPS_1, _EPS_2 = 1, 2, 3  # numbers in the random stream: z, and eps of the stages
 _AGAIN = 8  # added to them for a second draw in the same step
-_COLOUR_CELLS = 8  # colours are compared on a grid of that many cells each way
 
 
 @dataclass(frozen=True)
@@ -361,11 +360,10 @@ def measure(
     and says nothing of detail. logit_fake: what D says of the painted pictures. kl: of c from N(0, 1).
     """
     painted = _use(nets["G"], recipe, batch.text, rng)
-    cells = [F.adaptive_avg_pool2d(image.float(), _COLOUR_CELLS) for image in (painted.image, batch.image)]
     with torch.no_grad():
         logits, _ = nets["D"](painted.image, _about(recipe, batch.text, painted), Mode(statistics="batch"))
     return {
-        "colour_l1": (cells[0] - cells[1]).abs().mean() * 127.5,
+        "colour_l1": metrics.colour_l1(painted.image, batch.image),
         "logit_fake": logits.float().mean(),
         "kl": kl_to_standard_normal(painted.condition, reduction=recipe.kl_reduction),
     }
@@ -373,21 +371,16 @@ def measure(
 
 @torch.no_grad()
 def _use(G: model.StackG, recipe: Recipe, text: Tensor, rng: Tensor | None, *, rows: int = 0) -> model.Painted:
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=text.device)
+    rng = philox.new_rng(recipe.seed, text.device) if rng is None else rng
     return _paint(G, recipe, text, rng, Mode(statistics="running"), rows=rows)
 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Captioned | CaptionedWrong:
     """A batch of the right shapes with anything in it, to walk a step without data."""
     recipe = _sized(recipe)
-    shape = (recipe.batch, 3, recipe.crop_size, recipe.crop_size)
-
-    def image() -> Tensor:
-        return torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last)
-
+    image = data.empty_images(recipe.batch, 3, recipe.crop_size, device)
     text = torch.empty((recipe.batch, _text_dim(recipe)), device=device)
-    return CaptionedWrong(image(), image(), text) if _wrong_from_feed(recipe) else Captioned(image(), text)
+    return CaptionedWrong(image, torch.empty_like(image), text) if _wrong_from_feed(recipe) else Captioned(image, text)
 
 
 def generator(recipe: Recipe) -> model.StackG:

@@ -21,7 +21,7 @@ from pygan.losses import gan_term, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, init_weights_
 from pygan.ops.philox import words
 from pygan.optim import end_step_, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 CELEBA = "Black_Hair,Blond_Hair,Brown_Hair,Male,Young"  # the attributes of the paper
@@ -143,10 +143,7 @@ def resolve(recipe: Recipe, facts: Facts | None = None) -> Recipe:
     is. Errors: UserError for labels or a number of channels that the data does not have.
     """
     facts = facts or Facts()
-    channels = facts.channels[0]
-    if recipe.channels not in (0, channels):
-        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
-    found = {"channels": channels}
+    recipe, found = fitted(recipe, channels=facts.channels[0]), {}
     if facts.labels and recipe.labels_2 and not recipe.data_2:
         raise UserError(f"--labels-2 {recipe.labels_2}: there is no second data set; name it with --data-2")
     if recipe.data_2 or recipe.labels_2:
@@ -211,11 +208,8 @@ def example(recipe: Recipe, device: torch.device | str = "meta") -> Labelled | J
     n, size = images_per_step(recipe), recipe.crop_size
     tensors = []
     for one in _sets(recipe):
-        image = torch.empty((n, recipe.channels or 3, size, size), device=device)
-        tensors += [
-            image.contiguous(memory_format=torch.channels_last),
-            torch.empty((n, len(one.names)), device=device),
-        ]
+        tensors.append(data.empty_images(n, recipe.channels or 3, size, device))
+        tensors.append(torch.empty((n, len(one.names)), device=device))
     return Labelled(*tensors) if len(tensors) == 2 else JointLabelled(*tensors)
 
 
