@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 PEAK = 2.0  # the range of [-1, 1]
 _GREY = (0.299, 0.587, 0.114)
+_BLOCKS = 8  # each way, that `colour_l1` compares
 
 
 def of_pairs(output: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -31,6 +33,16 @@ def l1(a: Tensor, b: Tensor) -> Tensor:
     """Mean absolute error."""
     _check(a, b)
     return (a - b).abs().mean()
+
+
+def colour_l1(a: Tensor, b: Tensor) -> Tensor:
+    """What is where, and in which colour, without detail: `l1`, in grey levels of 255, of the means of 8x8 blocks.
+
+    h and w are multiples of 8. In at least float32.
+    """
+    _check(a, b)
+    a, b = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (a, b))
+    return F.avg_pool2d(a - b, (a.shape[2] // _BLOCKS, a.shape[3] // _BLOCKS)).abs().mean() * 127.5
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:

@@ -13,13 +13,21 @@ from pygan.ops.philox import words
 
 
 def empty(
-    size: int, shape: tuple[int, int, int], *, device: torch.device | str, dtype: torch.dtype = torch.float32
+    size: int,
+    shape: tuple[int, int, int],
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    prefix: str = "",
 ) -> dict[str, Tensor]:
-    """An empty pool of `size` pictures (c, h, w): {"images": (size, c, h, w) channels_last, "count": int64 0-d}."""
+    """An empty pool of `size` pictures (c, h, w): {"images": (size, c, h, w) channels_last, "count": int64 0-d}.
+
+    prefix: of these names, so that they can be buffers of a state beside others.
+    """
     if size < 1:
         raise ValueError(f"empty: size must be at least 1, got {size}")
     images = torch.zeros((size, *shape), dtype=dtype, device=device).contiguous(memory_format=torch.channels_last)
-    return {"images": images, "count": torch.zeros((), dtype=torch.int64, device=device)}
+    return {f"{prefix}images": images, f"{prefix}count": torch.zeros((), dtype=torch.int64, device=device)}
 
 
 @torch.no_grad()

@@ -171,6 +171,14 @@ def from_dict(recipe_type: type[BaseRecipe], values: Mapping[str, Any], where: s
     return recipe_type(**values)
 
 
+def fitted(recipe: Any, **found: int) -> Any:
+    """The recipe with these numbers as the data has them. Errors: UserError if the recipe asks for another (0: any)."""
+    for name, number in found.items():
+        if getattr(recipe, name) not in (0, number):
+            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {number}; leave the flag out")
+    return dataclasses.replace(recipe, **found)
+
+
 def differences(saved: BaseRecipe, given: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Fields whose given value is another than the saved one, as {name: (saved, given)}; session fields left out."""
     session = session_fields(saved, given)

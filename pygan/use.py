@@ -14,6 +14,7 @@ from pygan import checkpoint, device, gans
 from pygan import recipe as recipes
 from pygan.errors import UserError, say
 from pygan.nn import place_
+from pygan.ops.philox import new_rng
 from pygan.recipe import BaseRecipe
 from pygan.rundir import RECIPE, read_facts
 
@@ -35,7 +36,7 @@ class Trained:
 
     def rng(self, seed: int) -> Tensor:
         """Everything that is drawn in use (noise, dropout where the recipe keeps it on), from `seed`."""
-        return torch.tensor([seed, 0], dtype=torch.int64, device=self.device)
+        return new_rng(seed, self.device)
 
 
 def load(run: Path, name: str, device_name: str) -> Trained:

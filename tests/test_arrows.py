@@ -15,6 +15,7 @@ FLOOR |= dict.fromkeys(
         "data",
         "recipe",
         "state",
+        "begin",
         "checkpoint",
         "rundir",
         "device",

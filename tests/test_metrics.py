@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pygan.metrics import gradient_correlation, l1, psnr, ssim
+from pygan.metrics import colour_l1, gradient_correlation, l1, psnr, ssim
 
 
 @pytest.fixture
@@ -20,6 +20,20 @@ def test_l1_and_psnr_of_a_constant_shift(image):
     assert float(psnr(near, near)) == pytest.approx(100.0, rel=1e-5)
     both = torch.cat((near + 0.25, near)), torch.cat((near, near))
     assert float(psnr(*both)) == pytest.approx((10 * math.log10(4 / 0.0625) + 100) / 2, rel=1e-5)
+
+
+def test_colour_l1_is_in_grey_levels_and_blind_to_detail():
+    black, grey = torch.full((2, 3, 16, 16), -1.0), torch.full((2, 3, 16, 16), 0.0)
+    assert colour_l1(black, grey) == 127.5
+    half = black.clone()
+    half[:, 0, :8] = 1.0  # one of three channels, the upper half
+    torch.testing.assert_close(colour_l1(black, half), torch.tensor(255.0 / 6))
+    checks = torch.ones(2, 3, 16, 16)
+    checks[..., ::2, ::2] = checks[..., 1::2, 1::2] = -1.0
+    assert colour_l1(checks, grey) == 0
+    assert colour_l1(black.half(), grey.half()).dtype == torch.float32
+    with pytest.raises(ValueError, match="one shape"):
+        colour_l1(black, grey[:1])
 
 
 def test_ssim_of_equal_inverted_and_flat_images(image):

@@ -121,7 +121,7 @@ def test_streams_and_offsets_draw_their_own():
 
 def test_the_state_carries_it():
     def state():
-        buffers = {f"pool_{name}": tensor for name, tensor in pool.empty(3, SHAPE, device="cpu").items()}
+        buffers = pool.empty(3, SHAPE, device="cpu", prefix="pool_")
         buffers["rng"] = torch.tensor([5, 0])
         return State(nets={"G": nn.Linear(1, 1)}, opts={}, buffers=buffers)
 

@@ -79,3 +79,11 @@ def test_differences_ignore_what_a_session_may_change():
     assert recipes.differences(saved, {"lambda_l1": 100.0, "max_minutes": 5.0, "feed": "pillow"}) == {}
     assert recipes.differences(saved, {"lambda_l1": 10.0}) == {"lambda_l1": (100.0, 10.0)}
     assert recipes.session_fields(saved, {"lambda_l1": 10.0, "max_minutes": 5.0}) == {"max_minutes": 5.0}
+
+
+def test_numbers_that_are_left_open_become_those_of_the_data():
+    found = recipes.fitted(Recipe(batch=4, decay_epochs=0), decay_epochs=7, batch=4)
+    assert found == Recipe(batch=4, decay_epochs=7)
+    assert recipes.fitted(found, decay_epochs=7) == found
+    with pytest.raises(UserError, match=r"^--decay-epochs is 7, but the data has 3; leave the flag out$"):
+        recipes.fitted(found, batch=4, decay_epochs=3)

@@ -22,6 +22,7 @@ from pygan.data.feeds import (
     Labelled,
     LocatedCaptioned,
     Pictures,
+    empty_images,
 )
 from pygan.data.images import MIN_SIDE
 from pygan.data.index import Entry, good_files, index_files, some
@@ -56,6 +57,7 @@ __all__ = [
     "Pictures",
     "Stream",
     "captioned_feed",
+    "empty_images",
     "labelled_feed",
     "paired_feed",
     "paired_source",

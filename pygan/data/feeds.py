@@ -76,6 +76,11 @@ class LocatedCaptioned(NamedTuple):
     where: torch.Tensor  # float32 (n, 4): box x, y, w, h; or (n, k, 3): key points x, y, visible; in parts of the image
 
 
+def empty_images(n: int, channels: int, size: int, device: torch.device | str) -> torch.Tensor:
+    """A place for n pictures as a batch has them: float32 (n, channels, size, size), channels_last, any values."""
+    return torch.empty((n, channels, size, size), device=device, memory_format=torch.channels_last)
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a set of pictures decides about a recipe (`resolve`).

@@ -1,7 +1,7 @@
 """Networks that more than two GANs are made of. A GAN's own networks are in its folder."""
 
 from pygan.nets.patch import PatchD
-from pygan.nets.resnet import ResNet
+from pygan.nets.resnet import RESNETS, ResNet, usual_resnet
 from pygan.nets.unet import UNet, unet
 
-__all__ = ["PatchD", "ResNet", "UNet", "unet"]
+__all__ = ["RESNETS", "PatchD", "ResNet", "UNet", "unet", "usual_resnet"]

@@ -7,6 +7,13 @@ from torch import Tensor, nn
 
 from pygan.nn import TRAIN, Conv, ConvNormAct, Deconv3, Mode, NormAct
 
+RESNETS = {"resnet_6": 6, "resnet_9": 9}  # the blocks of a generator by its name
+
+
+def usual_resnet(size: int) -> str:
+    """The generator for pictures of `size` pixels: 6 blocks up to 128, 9 above (Zhu et al. 2017, 7.2)."""
+    return "resnet_6" if size <= 128 else "resnet_9"
+
 
 class ResBlock(nn.Module):
     """x + norm(conv(relu(norm(conv(x))))), convolutions 3x3. What the last norm's act does is done to the sum.

@@ -86,6 +86,11 @@ def words(rng: Tensor, stream: int, count: int, *, impl: str = "auto") -> Tensor
     return torch.ops.pygan.philox_words(rng, stream & _WORD, count)
 
 
+def new_rng(seed: int, device: torch.device | str) -> Tensor:
+    """The state of random numbers that nobody has drawn yet: int64 [2], {seed, offset 0}; see `words`."""
+    return torch.tensor([seed, 0], dtype=torch.int64, device=device)
+
+
 def uniform(
     rng: Tensor,
     stream: int,

@@ -235,3 +235,10 @@ def test_the_gpu_sees_the_same_pixels(folder, recipe, kind):
             assert batch.A.is_cuda
             assert batch.A.is_contiguous(memory_format=torch.channels_last)
             assert same((x.cpu() for x in batch), here.get(s))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_empty_images_lie_as_a_batch_does(channels):
+    images = data.empty_images(4, channels, 16, "meta")
+    assert (images.shape, images.dtype, images.device.type) == ((4, channels, 16, 16), torch.float32, "meta")
+    assert images.is_contiguous(memory_format=torch.channels_last)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from stock import bce, counts, noise, on_meta
 from torch import nn
 
+from pygan import metrics
 from pygan.data import CaptionedWrong, Facts
 from pygan.errors import UserError
 from pygan.gans import gan_int_cls
@@ -289,24 +290,13 @@ def test_generated_pictures_follow_the_seed_and_their_text():
         gan_int_cls.generate(state.G, recipe, 3, text=batch.text)
 
 
-def test_the_yardstick_is_in_grey_levels_and_blind_to_detail():
-    black, grey = torch.full((2, 3, 16, 16), -1.0), torch.full((2, 3, 16, 16), 0.0)
-    assert recipe_module.colour_l1(black, grey) == 127.5
-    half = black.clone()
-    half[:, 0, :8] = 1.0  # one of three channels, the upper half
-    torch.testing.assert_close(recipe_module.colour_l1(black, half), torch.tensor(255.0 / 6))
-    checks = torch.ones(2, 3, 16, 16)
-    checks[..., ::2, ::2] = checks[..., 1::2, 1::2] = -1.0
-    assert recipe_module.colour_l1(checks, grey) == 0
-
-
 def test_measures_of_a_batch():
     recipe = tiny()
     state, batch = gan_int_cls.build(recipe, "cpu"), captioned(recipe)
     row = gan_int_cls.measure(state.nets, recipe, batch)
     assert list(row) == ["colour_l1", "logit/real", "logit/fake"]
     fake = gan_int_cls.generate(state.G, recipe, 4, text=batch.text)
-    assert torch.equal(row["colour_l1"], recipe_module.colour_l1(fake, batch.image))
+    assert torch.equal(row["colour_l1"], metrics.colour_l1(fake, batch.image))
     with torch.no_grad():
         said = state.D(fake, batch.text, Mode(statistics="running")).mean()
     torch.testing.assert_close(row["logit/fake"], said)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed, Pictures
 from pygan.errors import UserError
 from pygan.gans.bigan import model
 from pygan.losses import gan_term, loss_sum
-from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
-from pygan.ops.philox import normal
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.nn import INIT_KINDS, Mode, init_weights_
+from pygan.ops.philox import new_rng, normal
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 from pygan.streams import side_by_side
 
-_BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 # Numbers in the random stream, beyond those of the layers.
 _Z, _EPSILON, _Z_IN_USE = 1 << 16, (1 << 16) + 1, (1 << 16) + 2
 _POOL_STREAMS = {"G": 1 << 17, "E": (1 << 17) + 1}
@@ -49,7 +49,7 @@ class Recipe(BaseRecipe):
     )
 
     generator: str = option(
-        "auto", "cyclegan: G and E; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *_BLOCKS)
+        "auto", "cyclegan: G and E; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *nets.RESNETS)
     )
     input_channels: int = option(0, "cyclegan: channels of A; 0: as in the data", unit="channels")
     output_channels: int = option(0, "cyclegan: channels of B; 0: as in the data", unit="channels")
@@ -140,11 +140,8 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
     names = ("channels",) if recipe.form == "ali" else ("input_channels", "output_channels")
-    counts = dict(zip(names, facts.channels, strict=False))
-    for name, count in counts.items():
-        if getattr(recipe, name) not in (0, count):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
-    return dataclasses.replace(recipe, generator=_generator(recipe), **counts)
+    recipe = fitted(recipe, **dict(zip(names, facts.channels, strict=False)))
+    return dataclasses.replace(recipe, generator=_generator(recipe))
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
@@ -152,31 +149,18 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     G holds both ways, so one Adam does for both: what G wants moves no weight of E, nor the other way round.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        if device.type != "meta":
-            net.to_empty(device="cpu")
-            _begin_(net, recipe, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
+    buffers = {}
     if recipe.pool_size and recipe.form == "cyclegan":
         shape = (sum(_channels(recipe)), recipe.crop_size, recipe.crop_size)
         for whose in "GE":
-            for part, tensor in pool.empty(recipe.pool_size, shape, device=device).items():
-                buffers[f"pool_{whose}_{part}"] = tensor
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+            buffers |= pool.empty(recipe.pool_size, shape, device=device, prefix=f"pool_{whose}_")
+    begin_ = partial(_begin_, recipe=recipe)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers)
 
 
-@torch.no_grad()
-def _begin_(net: nn.Module, recipe: Recipe, draws: torch.Generator) -> None:
+def _begin_(net: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
     """As --init says; ALI's norms begin at 1, and so that pictures begin grey, its bias of every pixel at 0."""
-    init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std=0.0 if recipe.form == "ali" else None)
+    init_weights_(net, recipe.init, recipe.init_gain, generator, norm_std=0.0 if recipe.form == "ali" else None)
     if isinstance(net, model.AliGenerators):
         net.decoder.pixel_bias.zero_()
 
@@ -189,11 +173,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch | Pictures:
     """A batch of the right shapes with anything in it, to walk a step without data."""
-    size = (recipe.crop_size, recipe.crop_size)
-    images = [
-        torch.empty((recipe.batch, channels, *size), device=device).contiguous(memory_format=torch.channels_last)
-        for channels in _channels(recipe)
-    ]
+    images = [data.empty_images(recipe.batch, c, recipe.crop_size, device) for c in _channels(recipe)]
     return Pictures(*images) if recipe.form == "ali" else Batch(*images)
 
 
@@ -341,8 +321,7 @@ def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) ->
     """
     _need_ali(recipe)
     like = G.decoder.pixel_bias
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=like.device)
+    rng = new_rng(recipe.seed, like.device) if rng is None else rng
     z = normal(rng, _Z_IN_USE, (n, recipe.z_dim), dtype=like.dtype)
     return G.decoder(z, Mode(statistics="running"))
 
@@ -389,7 +368,7 @@ def generator(recipe: Recipe) -> model.Generators | model.AliGenerators:
     c_a, c_b = _channels(recipe)
     shape = {
         "ngf": recipe.ngf,
-        "blocks": _BLOCKS[_generator(recipe)],
+        "blocks": nets.RESNETS[_generator(recipe)],
         "norm": recipe.norm,
         "in_affine": recipe.in_affine,
     }
@@ -408,7 +387,7 @@ def discriminator(recipe: Recipe) -> nn.Module:
 def _generator(recipe: Recipe) -> str:
     if recipe.generator != "auto" or recipe.form == "ali":
         return recipe.generator
-    return "resnet_6" if recipe.crop_size <= 128 else "resnet_9"
+    return nets.usual_resnet(recipe.crop_size)
 
 
 def _channels(recipe: Recipe) -> tuple[int, ...]:

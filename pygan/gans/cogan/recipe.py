@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,15 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import data
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.cogan import model
 from pygan.losses import gan_loss
-from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, Mode, init_weights_
 from pygan.ops._autograd import gradients_for
-from pygan.ops.philox import normal
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.ops.philox import new_rng, normal
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 # Numbers in the random stream.
@@ -114,39 +114,17 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
-    for name, count in zip(("input_channels", "output_channels"), facts.channels, strict=True):
-        if getattr(recipe, name) not in (0, count):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
-    return dataclasses.replace(recipe, input_channels=facts.channels[0], output_channels=facts.channels[1])
+    return fitted(recipe, input_channels=facts.channels[0], output_channels=facts.channels[1])
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers and random numbers of a new run. The weights depend on the recipe alone, not on the device."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        if device.type != "meta":
-            net.to_empty(device="cpu")
-            _begin_(net, recipe, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    return State(
-        nets=nets,
-        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(_begin_, recipe=recipe)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
-@torch.no_grad()
-def _begin_(net: nn.Module, recipe: Recipe, draws: torch.Generator) -> None:
-    init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std=0.0)
+def _begin_(net: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+    init_weights_(net, recipe.init, recipe.init_gain, generator, norm_std=0.0)
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
             module.bias.fill_(recipe.init_bias)
@@ -161,8 +139,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
     """A batch of the right shapes with anything in it, to walk a step without data."""
-    shapes = [(recipe.batch, channels, recipe.crop_size, recipe.crop_size) for channels in _channels(recipe)]
-    return Batch(*(torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last) for shape in shapes))
+    return Batch(*(data.empty_images(recipe.batch, c, recipe.crop_size, device) for c in _channels(recipe)))
 
 
 def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
@@ -195,8 +172,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
 def _pairs(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None) -> tuple[Tensor, Tensor]:
     """n pairs of pictures, each of one z; running statistics, so that no pair depends on another."""
     weight = next(G.parameters())
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=weight.device)
+    rng = new_rng(recipe.seed, weight.device) if rng is None else rng
     z = normal(rng, _Z_IN_USE, (n, recipe.z_dim), dtype=weight.dtype)
     return G(z, Mode(statistics="running"))
 
@@ -235,8 +211,7 @@ def translate(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None
     size = recipe.crop_size
     if height % size or width % size:
         raise ValueError(f"height and width of A must be multiples of {size}, got {height}x{width}")
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=A.device)
+    rng = new_rng(recipe.seed, A.device) if rng is None else rng
     tiles = A.view(n, c, height // size, size, width // size, size).permute(0, 2, 4, 1, 3, 5).reshape(-1, c, size, size)
     tiles = _search(G, recipe, tiles, rng, direction[0], direction[-1])
     tiles = tiles.reshape(n, height // size, width // size, -1, size, size)

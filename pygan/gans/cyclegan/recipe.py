@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.cyclegan import model
 from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
-from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, Mode, init_weights_
 from pygan.ops.gan_loss import GanLoss
 from pygan.ops.philox import words
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 from pygan.streams import side_by_side
 
-_BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 _LEVELS = {"unet_128": 7, "unet_256": 8, "unet": 0}  # halvings; 0: as --levels says
 _MOST_LEVELS = 8
 _NO_FACTS = Facts()
@@ -51,7 +51,7 @@ class Recipe(BaseRecipe):
     generator: str = option(
         "auto",
         "both Gs; auto: 6 residual blocks up to 128 pixels, else 9",
-        choices=("auto", *_BLOCKS, *_LEVELS),
+        choices=("auto", *nets.RESNETS, *_LEVELS),
     )
     levels: int = option(0, "generator unet: halvings; 0: as many as crop_size allows, at most 8", unit="levels")
     input_channels: int = option(0, "channels of A; 0: as in the data", unit="channels")
@@ -147,9 +147,7 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
     that the data does not have, or an identity loss between pictures of unlike channels.
     """
     channels = facts.channels
-    for name, count in zip(("input_channels", "output_channels"), channels, strict=True):
-        if getattr(recipe, name) not in (0, count):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
+    recipe = fitted(recipe, input_channels=channels[0], output_channels=channels[1])
     if channels[0] != channels[1] and _identity_weights(recipe) != {"A": 0.0, "B": 0.0}:
         raise UserError(
             f"--lambda-identity needs as many channels in A as in B, got {channels[0]} and {channels[1]}: set it to 0"
@@ -159,38 +157,20 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
         recipe,
         generator=kind,
         levels=_levels(recipe) if kind == "unet" else 0,
-        input_channels=channels[0],
-        output_channels=channels[1],
     )
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers, pools and random numbers of a new run. The weights depend on the recipe alone."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
+    buffers = {}
     if recipe.pool_size:
         for domain, channels in zip("AB", _channels(recipe), strict=True):
             shape = (channels, recipe.crop_size, recipe.crop_size)
-            for part, tensor in pool.empty(recipe.pool_size, shape, device=device).items():
-                buffers[f"pool_{domain}_{part}"] = tensor
-    if recipe.optimizers == "four":
-        opts = {
-            f"{name}_{part}": adam(one, recipe, average=getattr(ema.get(name), part, None))
-            for name, net in nets.items()
-            for part, one in net.named_children()
-        }
-    else:
-        opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+            buffers |= pool.empty(recipe.pool_size, shape, device=device, prefix=f"pool_{domain}_")
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    return new_state(
+        recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers, apart=recipe.optimizers == "four"
+    )
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -413,14 +393,7 @@ def measure(
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
     """A batch of the right shapes with anything in it, to walk a step without data."""
-    return Batch(
-        *(
-            torch.empty((recipe.batch, channels, recipe.crop_size, recipe.crop_size), device=device).contiguous(
-                memory_format=torch.channels_last
-            )
-            for channels in _channels(recipe)
-        )
-    )
+    return Batch(*(data.empty_images(recipe.batch, c, recipe.crop_size, device) for c in _channels(recipe)))
 
 
 def generator(recipe: Recipe) -> model.Generators:
@@ -438,7 +411,7 @@ def generator(recipe: Recipe) -> model.Generators:
         make = nets.unet
     else:
         sum_act = "relu" if recipe.sum_relu else "none"
-        common |= {"blocks": _BLOCKS[kind], "padding": recipe.padding, "sum_act": sum_act}
+        common |= {"blocks": nets.RESNETS[kind], "padding": recipe.padding, "sum_act": sum_act}
         make = nets.ResNet
     return model.Generators(make(c_a, c_b, **common), make(c_b, c_a, first_stream=_FIRST_STREAM_BTOA, **common))
 
@@ -450,9 +423,7 @@ def discriminator(recipe: Recipe) -> model.Discriminators:
 
 
 def _generator(recipe: Recipe) -> str:
-    if recipe.generator != "auto":
-        return recipe.generator
-    return "resnet_6" if recipe.crop_size <= 128 else "resnet_9"
+    return nets.usual_resnet(recipe.crop_size) if recipe.generator == "auto" else recipe.generator
 
 
 def _halvings(size: int) -> int:

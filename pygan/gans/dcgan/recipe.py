@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import data
+from pygan.begin import new_state
 from pygan.data import Facts, Feed, Pictures
 from pygan.errors import UserError
 from pygan.gans.dcgan import model
 from pygan.losses import gan_loss
-from pygan.nn import Mode, choose_kernels_, init_weights_, place_
-from pygan.ops.philox import normal, uniform
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.nn import Mode, init_weights_
+from pygan.ops.philox import new_rng, normal, uniform
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 _NO_FACTS = Facts()
@@ -108,11 +109,9 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
-    channels = facts.channels[0]
-    if recipe.channels not in (0, channels):
-        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
+    recipe = fitted(recipe, channels=facts.channels[0])
     width = _WIDTHS[recipe.arch]
-    return dataclasses.replace(recipe, channels=channels, ngf=recipe.ngf or width, ndf=recipe.ndf or width)
+    return dataclasses.replace(recipe, ngf=recipe.ngf or width, ndf=recipe.ndf or width)
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
@@ -120,19 +119,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     Weights N(0, init_gain), norm scales N(1, init_gain) (section 4 of the paper); no layer has a bias but the norms.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, "normal", recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+    begin_ = partial(init_weights_, kind="normal", gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -142,8 +130,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Pictures:
     """A batch of the right shape with nothing in it."""
-    shape = (recipe.batch, recipe.channels or 3, recipe.crop_size, recipe.crop_size)
-    return Pictures(torch.empty(shape, device=device, memory_format=torch.channels_last))
+    return Pictures(data.empty_images(recipe.batch, recipe.channels or 3, recipe.crop_size, device))
 
 
 def step(state: State, recipe: Recipe, batch: Pictures) -> dict[str, Tensor]:
@@ -197,8 +184,7 @@ def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) ->
     running statistics a picture does not depend on the others.
     """
     first = next(G.parameters())
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=first.device)
+    rng = new_rng(recipe.seed, first.device) if rng is None else rng
     return G(latent(recipe, rng, n, dtype=first.dtype), Mode(statistics=recipe.test_bn)).clamp(-1.0, 1.0)
 
 

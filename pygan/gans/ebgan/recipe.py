@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data
+from pygan.begin import new_state
 from pygan.data import Facts, Feed, Pictures
 from pygan.errors import UserError
 from pygan.losses import gan_loss
 from pygan.nets.autoencoder import DOWNS, Autoencoder, Decoder, Shape
-from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
-from pygan.ops.philox import uniform
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.nn import INIT_KINDS, init_weights_
+from pygan.ops.philox import new_rng, uniform
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 _NO_FACTS = Facts()
@@ -102,33 +102,13 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have.
     """
-    channels = facts.channels[0]
-    if recipe.channels not in (0, channels):
-        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
-    return dataclasses.replace(recipe, channels=channels)
+    return fitted(recipe, channels=facts.channels[0])
 
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers and random numbers of a new run. The weights depend on the recipe alone, not on the device."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    return State(
-        nets=nets,
-        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -138,8 +118,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Pictures:
     """A batch of the right shape with anything in it, to walk a step without data."""
-    shape = (recipe.batch, recipe.channels or 3, recipe.crop_size, recipe.crop_size)
-    return Pictures(torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last))
+    return Pictures(data.empty_images(recipe.batch, recipe.channels or 3, recipe.crop_size, device))
 
 
 def step(state: State, recipe: Recipe, batch: Pictures) -> dict[str, Tensor]:
@@ -247,8 +226,7 @@ def _shape(recipe: Recipe) -> Shape:
 def _paint(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None) -> Tensor:
     """n pictures as G gives them."""
     weight = next(G.parameters())
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=weight.device)
+    rng = new_rng(recipe.seed, weight.device) if rng is None else rng
     return G(_noise(recipe, rng, _USE_STREAM, weight.new_empty(n)))
 
 

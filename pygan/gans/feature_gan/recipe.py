@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError, say_once
 from pygan.gans.feature_gan import model
 from pygan.losses import gan_term, l1_term, loss_sum
 from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
-_BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 _NO_FACTS = Facts()
 _POOL_STREAM = 1 << 17  # number in the random stream of the pool
 
@@ -42,7 +42,9 @@ class Recipe(BaseRecipe):
         choices=("auto", "bicubic", "bilinear", "area", "nearest"),
     )
 
-    generator: str = option("auto", "G; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *_BLOCKS))
+    generator: str = option(
+        "auto", "G; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *nets.RESNETS)
+    )
     input_channels: int = option(0, "channels of A; 0: as in the data", unit="channels")
     output_channels: int = option(0, "channels of B; 0: as in the data", unit="channels")
     ngf: int = option(64, "channels of G's first convolution", unit="channels")
@@ -117,17 +119,15 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have, or that VGG-16 cannot see.
     """
-    for name, count in zip(("input_channels", "output_channels"), facts.channels, strict=True):
-        if getattr(recipe, name) not in (0, count):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
+    recipe = fitted(recipe, input_channels=facts.channels[0], output_channels=facts.channels[1])
+    for name in ("input_channels", "output_channels"):
+        count = getattr(recipe, name)
         if count not in (1, 3):
             raise UserError(f"{flag(name)} must be 1 (grey) or 3 (colour) for the features, got {count}")
     return dataclasses.replace(
         recipe,
         direction=facts.natural_direction if recipe.direction == "auto" else recipe.direction,
         generator=_generator(recipe),
-        input_channels=facts.channels[0],
-        output_channels=facts.channels[1],
     )
 
 
@@ -137,24 +137,11 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
     `state.vgg`, the network of the features, is no part of what is saved: it is what the recipe says, and never moves.
     Errors: UserError if its weights are missing or wrong (a "meta" device needs none).
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
-    if recipe.pool_size:
-        shape = (_channels(recipe)[1], recipe.crop_size, recipe.crop_size)
-        for part, tensor in pool.empty(recipe.pool_size, shape, device=device).items():
-            buffers[f"pool_{part}"] = tensor
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    state = State(nets=nets, opts=opts, ema=ema, buffers=buffers)
-    state.vgg = _features(recipe, device, nets["G"].head.compute_dtype())
+    shape = (_channels(recipe)[1], recipe.crop_size, recipe.crop_size)
+    buffers = pool.empty(recipe.pool_size, shape, device=device, prefix="pool_") if recipe.pool_size else {}
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    state = new_state(recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers)
+    state.vgg = _features(recipe, torch.device(device), state.G.head.compute_dtype())
     return state
 
 
@@ -273,13 +260,12 @@ def _colours(a: Tensor, b: Tensor) -> Tensor:
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
     """A batch of the right shapes with anything in it, to walk a step without data."""
     channels = recipe.input_channels or 3, recipe.output_channels or 3
-    shapes = [(recipe.batch, c, recipe.crop_size, recipe.crop_size) for c in channels]
-    return Batch(*(torch.empty(s, device=device).contiguous(memory_format=torch.channels_last) for s in shapes))
+    return Batch(*(data.empty_images(recipe.batch, c, recipe.crop_size, device) for c in channels))
 
 
 def generator(recipe: Recipe) -> nets.ResNet:
     """G of a recipe, with PyTorch's weights or none (under a meta device)."""
-    blocks = _BLOCKS[_generator(recipe)]
+    blocks = nets.RESNETS[_generator(recipe)]
     return nets.ResNet(*_channels(recipe), ngf=recipe.ngf, blocks=blocks, in_affine=recipe.in_affine)
 
 
@@ -301,6 +287,4 @@ def _channels(recipe: Recipe) -> tuple[int, int]:
 
 
 def _generator(recipe: Recipe) -> str:
-    if recipe.generator != "auto":
-        return recipe.generator
-    return "resnet_6" if recipe.crop_size <= 128 else "resnet_9"
+    return nets.usual_resnet(recipe.crop_size) if recipe.generator == "auto" else recipe.generator

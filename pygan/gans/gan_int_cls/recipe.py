@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pygan import data
+from pygan import data, metrics
+from pygan.begin import new_state
 from pygan.data import Captioned, CaptionedWrong, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.gan_int_cls import model
 from pygan.losses import gan_term, loss_sum
-from pygan.nn import Mode, choose_kernels_, init_weights_, place_
-from pygan.ops.philox import normal
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.nn import Mode, init_weights_
+from pygan.ops.philox import new_rng, normal
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 _NO_FACTS = Facts()
 _TEXT_DIM = 1024  # of the authors' embeddings, where neither recipe nor data say anything
 _D_STREAM, _G_STREAM, _USE_STREAM = 1 << 16, (1 << 16) + 1, (1 << 16) + 2  # noise for D's update, for G's, in use
-_BLOCKS = 8  # the yardstick compares means of 8x8 blocks
 
 
 @dataclass(frozen=True)
@@ -119,10 +117,7 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
     Errors: UserError for a number of channels or a length of embeddings that the data does not have.
     """
     found = {"channels": facts.channels[0], "text_dim": facts.text_dim or recipe.text_dim or _TEXT_DIM}
-    for name, value in found.items():
-        if getattr(recipe, name) not in (0, value):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {value}; leave the flag out")
-    return dataclasses.replace(recipe, **found)
+    return fitted(recipe, **found)
 
 
 def lr_factor(recipe: Recipe, epoch: int, step: int) -> float:
@@ -138,19 +133,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     Weights N(0, init_gain), norm scales N(1, init_gain), biases 0.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, "normal", recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+    begin_ = partial(init_weights_, kind="normal", gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -160,8 +144,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Captioned | CaptionedWrong:
     """A batch of the right shapes with anything in it, to walk a step without data."""
-    shape = (recipe.batch, recipe.channels or 3, recipe.crop_size, recipe.crop_size)
-    image = torch.empty(shape, device=device, memory_format=torch.channels_last)
+    image = data.empty_images(recipe.batch, recipe.channels or 3, recipe.crop_size, device)
     text = torch.empty((recipe.batch, recipe.text_dim or _TEXT_DIM), device=device)
     return CaptionedWrong(image, torch.empty_like(image), text) if recipe.cls_weight else Captioned(image, text)
 
@@ -228,8 +211,7 @@ def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *,
     if text.dim() != 2 or text.shape[0] != n:
         raise ValueError(f"text must have shape (n, d) with n = {n}, got {list(text.shape)}")
     first = next(G.parameters())
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=first.device)
+    rng = new_rng(recipe.seed, first.device) if rng is None else rng
     z = normal(rng, _USE_STREAM, (n, recipe.z_dim), dtype=first.dtype)
     return G(z, text, Mode(statistics="running")).clamp(-1.0, 1.0)
 
@@ -255,19 +237,10 @@ def measure(
     fake = generate(G, recipe, batch.image.shape[0], rng, text=batch.text)
     look = Mode(statistics="running")
     return {
-        "colour_l1": colour_l1(fake, batch.image),
+        "colour_l1": metrics.colour_l1(fake, batch.image),
         "logit/real": _mean(D(batch.image, batch.text, look)),
         "logit/fake": _mean(D(fake, batch.text, look)),
     }
-
-
-def colour_l1(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of two batches of pictures (n, c, h, w) in [-1, 1], in grey levels (0-d).
-
-    Of the means of 8x8 blocks, h and w being multiples of 8: of what is where, and in which colour.
-    """
-    a, b = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (a, b))
-    return F.avg_pool2d(a - b, (a.shape[2] // _BLOCKS, a.shape[3] // _BLOCKS)).abs().mean() * 127.5
 
 
 def _mean(logits: Tensor) -> Tensor:

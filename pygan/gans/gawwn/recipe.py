@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pygan import data
+from pygan import data, metrics
+from pygan.begin import new_state
 from pygan.data import Facts, Feed, LocatedCaptioned
 from pygan.errors import UserError
 from pygan.gans.gawwn import model, place
 from pygan.losses import gan_loss, gan_term, loss_sum
-from pygan.nn import Mode, choose_kernels_, init_weights_, place_
-from pygan.ops.philox import normal
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.nn import Mode, init_weights_
+from pygan.ops.philox import new_rng, normal
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 _NO_FACTS = Facts()
 _TEXT_DIM, _POINTS = 1024, 15  # the authors' embeddings and birds, where neither recipe nor data say anything
 _STREAM, _USE_STREAM = 1 << 16, (1 << 16) + 1  # numbers in the random stream: noise of a step, and in use
-_BLOCKS = 8  # the yardstick compares means of 8x8 blocks
 _MIDDLE = (0.125, 0.125, 0.75, 0.75)  # the box of a picture for which none was given
 
 
@@ -132,10 +131,7 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
     found = {"channels": facts.channels[0], "text_dim": facts.text_dim or recipe.text_dim or _TEXT_DIM}
     if recipe.where == "keypoints":
         found["keypoints"] = facts.where[0] if len(facts.where) == 2 else recipe.keypoints or _POINTS
-    for name, value in found.items():
-        if getattr(recipe, name) not in (0, value):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {value}; leave the flag out")
-    return dataclasses.replace(recipe, **found)
+    return fitted(recipe, **found)
 
 
 def lr_factor(recipe: Recipe, epoch: int, step: int) -> float:
@@ -151,19 +147,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     Weights N(0, init_gain), norm scales N(1, init_gain), biases 0.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, "normal", recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+    begin_ = partial(init_weights_, kind="normal", gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -174,8 +159,7 @@ def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> LocatedCaptioned:
     """A batch of the right shapes with anything in it, to walk a step without data."""
     n = recipe.batch
-    shape = (n, recipe.channels or 3, recipe.crop_size, recipe.crop_size)
-    image = torch.empty(shape, device=device, memory_format=torch.channels_last)
+    image = data.empty_images(n, recipe.channels or 3, recipe.crop_size, device)
     where = (n, 4) if recipe.where == "box" else (n, _points(recipe), 3)
     text = torch.empty((n, recipe.text_dim or _TEXT_DIM), device=device)
     return LocatedCaptioned(image, torch.empty_like(image), text, torch.empty(where, device=device))
@@ -244,8 +228,7 @@ def generate(
             where += torch.tensor(_MIDDLE, dtype=first.dtype, device=first.device)
     if where.shape != shape:
         raise ValueError(f"where must have shape {list(shape)}, got {list(where.shape)}")
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=first.device)
+    rng = new_rng(recipe.seed, first.device) if rng is None else rng
     z = normal(rng, _USE_STREAM, (n, recipe.z_dim), dtype=first.dtype)
     return G(z, text, where, Mode(statistics="running")).clamp(-1.0, 1.0)
 
@@ -281,19 +264,10 @@ def measure(
     fake = generate(G, recipe, batch.image.shape[0], rng, text=batch.text, where=batch.where)
     look = Mode(statistics="running")
     return {
-        "colour_l1": colour_l1(fake, batch.image),
+        "colour_l1": metrics.colour_l1(fake, batch.image),
         "logit/real": _mean(D(batch.image, batch.text, batch.where, look)),
         "logit/fake": _mean(D(fake, batch.text, batch.where, look)),
     }
-
-
-def colour_l1(a: Tensor, b: Tensor) -> Tensor:
-    """Mean absolute difference of two batches of pictures (n, c, h, w) in [-1, 1], in grey levels (0-d).
-
-    Of the means of 8x8 blocks, h and w being multiples of 8: of what is where, and in which colour.
-    """
-    a, b = (image.to(torch.promote_types(image.dtype, torch.float32)) for image in (a, b))
-    return F.avg_pool2d(a - b, (a.shape[2] // _BLOCKS, a.shape[3] // _BLOCKS)).abs().mean() * 127.5
 
 
 def _mean(logits: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from pygan import baselines as without_network
 from pygan import data, metrics, nets
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.pix2pix import model
 from pygan.losses import gan_term, gradient_penalty, l1_term, loss_sum
-from pygan.nn import INIT_KINDS, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, Mode, init_weights_
 from pygan.ops.gan_loss import GanLoss
-from pygan.ops.philox import uniform, words
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.ops.philox import new_rng, uniform, words
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -185,26 +186,9 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers and random numbers of a new run. The weights depend on the recipe alone, not on the device."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
     norm_std = 0.0 if recipe.generator == "chainer" else None  # its norms begin at 1
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    return State(
-        nets=nets,
-        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain, norm_std=norm_std)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -335,7 +319,7 @@ def translate(G: nn.Module, recipe: Recipe, A: Tensor, rng: Tensor | None = None
     if not recipe.test_dropout:
         rng = None
     elif rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=A.device)
+        rng = new_rng(recipe.seed, A.device)
     groups = A.shape[0] if recipe.test_bn == "batch" else 1
     return G(A, Mode(rng=rng, statistics=recipe.test_bn, groups=groups)).clamp(-1.0, 1.0)
 
@@ -364,14 +348,8 @@ def baselines(recipe: Recipe, batches: Iterator[Batch]) -> dict[str, Callable[[B
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
     """A batch of the right shapes with anything in it, to walk a step without data."""
     recipe = _with_channels(recipe)
-    return Batch(
-        *(
-            torch.empty((recipe.batch, channels, recipe.crop_size, recipe.crop_size), device=device).contiguous(
-                memory_format=torch.channels_last
-            )
-            for channels in (recipe.input_channels, recipe.output_channels)
-        )
-    )
+    channels = recipe.input_channels, recipe.output_channels
+    return Batch(*(data.empty_images(recipe.batch, c, recipe.crop_size, device) for c in channels))
 
 
 def generator(recipe: Recipe) -> nets.UNet:

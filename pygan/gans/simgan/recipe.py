@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pygan import data, metrics, nets, pool
+from pygan.begin import new_state
 from pygan.data import Batch, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.simgan import history, model
 from pygan.losses import gan_term, l1_term, loss_sum
-from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.nn import INIT_KINDS, init_weights_
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
-_BLOCKS = {"resnet_6": 6, "resnet_9": 9}
 _NO_FACTS = Facts()
 _POOL_STREAM = 1 << 17  # number in the random stream of the pool, or of the history
 
@@ -46,7 +46,7 @@ class Recipe(BaseRecipe):
     )
 
     generator: str = option(
-        "auto", "G of the comparison; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *_BLOCKS)
+        "auto", "G of the comparison; auto: 6 residual blocks up to 128 pixels, else 9", choices=("auto", *nets.RESNETS)
     )
     input_channels: int = option(0, "channels of A; 0: as in the data", unit="channels")
     output_channels: int = option(0, "channels of B; 0: as in the data", unit="channels")
@@ -135,10 +135,8 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
 
     Errors: UserError if a number of channels was asked for that the data does not have, or if A and B differ in it.
     """
-    for name, count in zip(("input_channels", "output_channels"), facts.channels, strict=True):
-        if getattr(recipe, name) not in (0, count):
-            raise UserError(f"{flag(name)} is {getattr(recipe, name)}, but the data has {count}; leave the flag out")
     c_a, c_b = facts.channels
+    recipe = fitted(recipe, input_channels=c_a, output_channels=c_b)
     if c_a != c_b:
         raise UserError(f"simgan needs as many channels in A as in B, got {c_a} and {c_b}: set --input-channels {c_b}")
     return dataclasses.replace(
@@ -146,8 +144,6 @@ def resolve(recipe: Recipe, facts: Facts = _NO_FACTS) -> Recipe:
         direction=facts.natural_direction if recipe.direction == "auto" else recipe.direction,
         generator=recipe.generator if recipe.form == "paper" else _generator(recipe),
         gan_mode=_gan_mode(recipe),
-        input_channels=c_a,
-        output_channels=c_b,
     )
 
 
@@ -181,24 +177,11 @@ def inherit_(state: State, before: Mapping[str, nn.Module]) -> None:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers, pool or history and random numbers of a new run. The weights depend on the recipe alone."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    buffers = {"rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device), **loss_scale(recipe, device)}
     kept = recipe.pool_size if recipe.form == "comparison" else recipe.history_size * (recipe.phase != "refiner")
-    if kept:
-        shape = (_channels(recipe), recipe.crop_size, recipe.crop_size)
-        for part, tensor in pool.empty(kept, shape, device=device).items():
-            buffers[f"pool_{part}"] = tensor
-    opts = {name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()}
-    return State(nets=nets, opts=opts, ema=ema, buffers=buffers)
+    shape = (_channels(recipe), recipe.crop_size, recipe.crop_size)
+    buffers = pool.empty(kept, shape, device=device, prefix="pool_") if kept else {}
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_, buffers=buffers)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -333,8 +316,7 @@ def _colours(a: Tensor, b: Tensor) -> Tensor:
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Batch:
     """A batch of the right shapes with anything in it, to walk a step without data."""
-    shape = (recipe.batch, _channels(recipe), recipe.crop_size, recipe.crop_size)
-    return Batch(*(torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last) for _ in "AB"))
+    return Batch(*(data.empty_images(recipe.batch, _channels(recipe), recipe.crop_size, device) for _ in "AB"))
 
 
 def generator(recipe: Recipe) -> nets.ResNet | model.Refiner:
@@ -342,7 +324,7 @@ def generator(recipe: Recipe) -> nets.ResNet | model.Refiner:
     channels = _channels(recipe)
     if recipe.form == "paper":
         return model.Refiner(channels, width=recipe.ngf, blocks=recipe.refiner_blocks)
-    blocks = _BLOCKS[_generator(recipe)]
+    blocks = nets.RESNETS[_generator(recipe)]
     return nets.ResNet(channels, channels, ngf=recipe.ngf, blocks=blocks, in_affine=recipe.in_affine)
 
 
@@ -365,9 +347,7 @@ def _channels(recipe: Recipe) -> int:
 
 
 def _generator(recipe: Recipe) -> str:
-    if recipe.generator != "auto":
-        return recipe.generator
-    return "resnet_6" if recipe.crop_size <= 128 else "resnet_9"
+    return nets.usual_resnet(recipe.crop_size) if recipe.generator == "auto" else recipe.generator
 
 
 def _gan_mode(recipe: Recipe) -> str:

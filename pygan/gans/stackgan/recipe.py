@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pygan import checkpoint, data, optim
+from pygan import checkpoint, data, metrics, optim
+from pygan.begin import new_state
 from pygan.data import Captioned, CaptionedWrong, Facts, Feed
 from pygan.errors import UserError
 from pygan.gans.stackgan import model
 from pygan.losses import gan_term, loss_sum
 from pygan.nets.text import kl_to_standard_normal
-from pygan.nn import INIT_KINDS, TRAIN, Mode, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, TRAIN, Mode, init_weights_
 from pygan.ops import philox
-from pygan.optim import adam, end_step_, loss_scale, update
+from pygan.optim import end_step_, update
 from pygan.recipe import BaseRecipe, flag, option
 from pygan.state import State
 
@@ -32,7 +33,6 @@ _USUAL_TEXT_DIM = 1024  # of the published char-CNN-RNN embeddings
 _SIZES = {"1": 64, "2": 256, "both": 256}  # pixels of the pictures that a stage ends with
 _Z, _EPS_1, _EPS_2 = 1, 2, 3  # numbers in the random stream: z, and eps of the stages
 _AGAIN = 8  # added to them for a second draw in the same step
-_COLOUR_CELLS = 8  # colours are compared on a grid of that many cells each way
 
 
 @dataclass(frozen=True)
@@ -194,27 +194,8 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
     Stage II's G holds a frozen stage I: of that file, or until `inherit_` an untrained one.
     """
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        _init_(net, recipe, draws)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    if recipe.stage1 and device.type != "meta":
-        _take_stage1_(nets["G"], recipe.stage1)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
-    return State(
-        nets=nets,
-        opts={name: adam(net, recipe, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(_begin_, recipe=recipe)
+    return new_state(recipe, device, {"G": generator, "D": discriminator}, begin_)
 
 
 @torch.no_grad()
@@ -379,11 +360,10 @@ def measure(
     and says nothing of detail. logit_fake: what D says of the painted pictures. kl: of c from N(0, 1).
     """
     painted = _use(nets["G"], recipe, batch.text, rng)
-    cells = [F.adaptive_avg_pool2d(image.float(), _COLOUR_CELLS) for image in (painted.image, batch.image)]
     with torch.no_grad():
         logits, _ = nets["D"](painted.image, _about(recipe, batch.text, painted), Mode(statistics="batch"))
     return {
-        "colour_l1": (cells[0] - cells[1]).abs().mean() * 127.5,
+        "colour_l1": metrics.colour_l1(painted.image, batch.image),
         "logit_fake": logits.float().mean(),
         "kl": kl_to_standard_normal(painted.condition, reduction=recipe.kl_reduction),
     }
@@ -391,21 +371,16 @@ def measure(
 
 @torch.no_grad()
 def _use(G: model.StackG, recipe: Recipe, text: Tensor, rng: Tensor | None, *, rows: int = 0) -> model.Painted:
-    if rng is None:
-        rng = torch.tensor([recipe.seed, 0], dtype=torch.int64, device=text.device)
+    rng = philox.new_rng(recipe.seed, text.device) if rng is None else rng
     return _paint(G, recipe, text, rng, Mode(statistics="running"), rows=rows)
 
 
 def example(recipe: Recipe, device: torch.device | str = "meta") -> Captioned | CaptionedWrong:
     """A batch of the right shapes with anything in it, to walk a step without data."""
     recipe = _sized(recipe)
-    shape = (recipe.batch, 3, recipe.crop_size, recipe.crop_size)
-
-    def image() -> Tensor:
-        return torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last)
-
+    image = data.empty_images(recipe.batch, 3, recipe.crop_size, device)
     text = torch.empty((recipe.batch, _text_dim(recipe)), device=device)
-    return CaptionedWrong(image(), image(), text) if _wrong_from_feed(recipe) else Captioned(image(), text)
+    return CaptionedWrong(image, torch.empty_like(image), text) if _wrong_from_feed(recipe) else Captioned(image, text)
 
 
 def generator(recipe: Recipe) -> model.StackG:
@@ -439,15 +414,17 @@ def discriminator(recipe: Recipe) -> model.TextD:
     )
 
 
-def _init_(net: nn.Module, recipe: Recipe, draws: torch.Generator) -> None:
-    """`init_weights_`, but for what the authors' codes leave to their libraries or draw otherwise."""
-    init_weights_(net, recipe.init, recipe.init_gain, draws)
+def _begin_(net: nn.Module, recipe: Recipe, generator: torch.Generator) -> None:
+    """`init_weights_`, but for what the authors' codes leave to their libraries or draw otherwise, and `--stage1`."""
+    init_weights_(net, recipe.init, recipe.init_gain, generator)
     for module in net.modules():
         if isinstance(module, nn.Linear) and recipe.init == "truncated":
-            nn.init.normal_(module.weight, 0.0, recipe.init_gain, generator=draws)
+            nn.init.normal_(module.weight, 0.0, recipe.init_gain, generator=generator)
         elif isinstance(module, nn.Conv2d) and module.bias is not None:  # logits: PyTorch's default
             bound = 1.0 / math.sqrt(module.weight[0].numel())
-            nn.init.uniform_(module.bias, -bound, bound, generator=draws)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    if recipe.stage1 and isinstance(net, model.StackG):
+        _take_stage1_(net, recipe.stage1)
 
 
 def _take_stage1_(G: model.StackG, where: str) -> None:

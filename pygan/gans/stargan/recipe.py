@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pygan import data, optim
+from pygan.begin import new_state
 from pygan.data import Facts, Feed, JointLabelled, Labelled
 from pygan.errors import UserError
 from pygan.gans.stargan.model import Discriminator, Generator
 from pygan.losses import gan_term, l1_term, loss_sum
-from pygan.nn import INIT_KINDS, choose_kernels_, init_weights_, place_
+from pygan.nn import INIT_KINDS, init_weights_
 from pygan.ops.philox import words
-from pygan.optim import adam, end_step_, loss_scale, update
-from pygan.recipe import BaseRecipe, flag, option
+from pygan.optim import end_step_, update
+from pygan.recipe import BaseRecipe, fitted, flag, option
 from pygan.state import State
 
 CELEBA = "Black_Hair,Blond_Hair,Brown_Hair,Male,Young"  # the attributes of the paper
@@ -142,10 +143,7 @@ def resolve(recipe: Recipe, facts: Facts | None = None) -> Recipe:
     is. Errors: UserError for labels or a number of channels that the data does not have.
     """
     facts = facts or Facts()
-    channels = facts.channels[0]
-    if recipe.channels not in (0, channels):
-        raise UserError(f"--channels is {recipe.channels}, but the data has {channels}; leave the flag out")
-    found = {"channels": channels}
+    recipe, found = fitted(recipe, channels=facts.channels[0]), {}
     if facts.labels and recipe.labels_2 and not recipe.data_2:
         raise UserError(f"--labels-2 {recipe.labels_2}: there is no second data set; name it with --data-2")
     if recipe.data_2 or recipe.labels_2:
@@ -195,26 +193,9 @@ def images_per_step(recipe: Recipe) -> int:
 
 def build(recipe: Recipe, device: torch.device | str) -> State:
     """Nets, optimizers and random numbers of a new run. The weights depend on the recipe alone, not on the device."""
-    device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
-        nets = {"G": generator(recipe), "D": discriminator(recipe)}
-    draws = torch.Generator().manual_seed(recipe.seed)
-    for net in nets.values():
-        net.to_empty(device="cpu")
-        init_weights_(net, recipe.init, recipe.init_gain, draws, norm_std=0.0)
-        place_(net, device)
-        choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
     per_step = dataclasses.replace(recipe, batch=images_per_step(recipe))  # between two moves of the average
-    return State(
-        nets=nets,
-        opts={name: adam(net, per_step, average=ema.get(name)) for name, net in nets.items()},
-        ema=ema,
-        buffers={
-            "rng": torch.tensor([recipe.seed, 0], dtype=torch.int64, device=device),
-            **loss_scale(recipe, device),
-        },
-    )
+    begin_ = partial(init_weights_, kind=recipe.init, gain=recipe.init_gain, norm_std=0.0)
+    return new_state(per_step, device, {"G": generator, "D": discriminator}, begin_)
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
@@ -227,11 +208,8 @@ def example(recipe: Recipe, device: torch.device | str = "meta") -> Labelled | J
     n, size = images_per_step(recipe), recipe.crop_size
     tensors = []
     for one in _sets(recipe):
-        image = torch.empty((n, recipe.channels or 3, size, size), device=device)
-        tensors += [
-            image.contiguous(memory_format=torch.channels_last),
-            torch.empty((n, len(one.names)), device=device),
-        ]
+        tensors.append(data.empty_images(n, recipe.channels or 3, size, device))
+        tensors.append(torch.empty((n, len(one.names)), device=device))
     return Labelled(*tensors) if len(tensors) == 2 else JointLabelled(*tensors)
 
 
