@@ -198,7 +198,7 @@ def changed_accuracy(learned, net):
 
 
 def said_is_seen(learned, net):
-    """F1 of the kinds, colours and backgrounds that the classifier sees in painted pictures against those captions say."""
+    """F1 of kinds, colours and backgrounds that the classifier sees in painted pictures against what captions say."""
     source = learned.feed.sources[0]
     both = either = first = 0
     for batch in learned.batches():
