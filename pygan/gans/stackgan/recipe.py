@@ -132,9 +132,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "demo": {
         "arch": "tf", "crop_size": 64, "low_size": 32, "gf": 32, "df": 32, "c_dim": 32, "z_dim": 32, "r": 1,
         "flip": False,  # captions say what is left and right
-        "captions_per_image": "mean4", "lambda_kl": 0.1, "batch": 16, "steps": 2200, "steps_2": 200, "lr": 4e-4,
+        "captions_per_image": "mean4", "lambda_kl": 0.1, "batch": 16, "steps": 1800, "steps_2": 2000, "lr": 4e-4,
         "load_size": 64, "data_images": 2000, "halve_every": 0, "ema_half_life_images": 320.0,
-        "checkpoint_every_images": 3200, "max_minutes": 8.0,
+        "checkpoint_every_images": 3200, "max_minutes": 9.0,
     },
     "tiny": {
         "crop_size": 32, "low_size": 16, "gf": 4, "df": 4, "c_dim": 4, "z_dim": 4, "r": 1, "batch": 2, "epochs": 2,
