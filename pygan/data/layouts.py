@@ -75,7 +75,7 @@ def find_layout(root: Path, *, plain: bool, skip_unpaired: bool = False) -> Layo
     out names that only one of two folders has, instead of refusing.
     """
     if not root.exists():
-        raise UserError(f"no folder {root}: give --data a folder, or leave it out for the built-in set")
+        raise UserError(f"no folder {root}: name one that is there, or leave it out for the built-in set")
     if not root.is_dir():
         raise UserError(f"{root} is a file: --data wants the folder of the training pictures")
     if not list_images(root):
@@ -85,6 +85,12 @@ def find_layout(root: Path, *, plain: bool, skip_unpaired: bool = False) -> Layo
     found = [
         layout for layout in (_cmp(root), cityscapes(root, skip_unpaired), _two_folders(root, skip_unpaired)) if layout
     ]
+    others = [name for name in ("list_attr_celeba.txt", "captions.jsonl") if (root / name).exists()]
+    if not found and others:
+        raise UserError(
+            f"{root} has {others[0]}, so its pictures are no side-by-side pairs: give --data a set of pairs, or make "
+            "the input from the pictures with --input-transform"
+        )
     if not found or (root / "train").is_dir():
         found.append(single(root, "side by side"))
     if len(found) > 1:

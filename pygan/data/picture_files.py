@@ -208,7 +208,7 @@ def windows_of(pre_crop: str, root: Path, items: Sequence[Item], entries: Mappin
 def need_folder(root: Path, understood: str) -> None:
     """UserError, one line, unless `root` is a folder with pictures in it. understood: the layouts to tell of."""
     if not root.exists():
-        raise UserError(f"no folder {root}: give --data a folder, or leave it out for the built-in set")
+        raise UserError(f"no folder {root}: name one that is there, or leave it out for the built-in set")
     if not root.is_dir():
         raise UserError(f"{root} is a file: --data wants the folder of the training pictures")
     if not list_images(root):

@@ -202,3 +202,12 @@ def test_both_stages_are_in_the_table_of_kernels(capfd):
     assert "2x3x16x16" in first
     assert "2x3x32x32" not in first
     assert "2x3x32x32" in second
+
+
+def test_two_sets_need_two(capfd):
+    assert "--data-2" in fails(capfd, "stargan", "--joint")
+
+
+def test_sets_without_pairs_are_not_cut_in_halves(sets, capfd):
+    assert "list_attr_celeba.txt" in fails(capfd, "pix2pix", "--data", sets / "faces")
+    assert train("pix2pix", "--data", sets / "faces", "--input-transform", "grey", "--max-steps", "1") == 0

@@ -36,6 +36,7 @@ class Recipe(BaseRecipe):
     """StarGAN. The defaults are those of the paper (Choi et al. 2018, 5.3) where its code does not differ."""
 
     data_2: str = option("", "second folder, whose labels are others, to train on both; empty: none", session=True)
+    joint: bool = option(False, "two sets: --data-2 must name the second")
     attrs: str = option("", "of a set of attributes, those that are labels, a list; empty: the paper's five")
     load_size: int = option(128, "height and width that images are resized to", unit="pixels")
     crop_size: int = option(128, "height and width of the random crop that is trained on", unit="pixels")
@@ -108,7 +109,7 @@ class Recipe(BaseRecipe):
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"pre_crop": "178"},
     "rafd": {"pre_crop": "256", "cls_mode": "single"},
-    "joint": {"load_size": 256, "crop_size": 256, "pre_crop": "square"},
+    "joint": {"joint": True, "load_size": 256, "crop_size": 256, "pre_crop": "square"},
     "fast": {"pre_crop": "178", "amp": True, "batch": 32, "steps": 20_000},
     "demo": {
         "load_size": 32, "crop_size": 32, "ngf": 16, "blocks": 2, "ndf": 16, "n_layers_d": 4, "batch": 8, "n_critic": 2,
@@ -199,7 +200,12 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
 
 def batches(recipe: Recipe, split: str, device: torch.device | str, rank: int = 0, world: int = 1) -> Feed:
-    """Images with labels for training ("train") or the others ("held-out"), `images_per_step` at once."""
+    """Images with labels for training ("train") or the others ("held-out"), `images_per_step` at once.
+
+    Errors: UserError, among others if a second set is wanted and not named.
+    """
+    if recipe.joint and not recipe.data_2:
+        raise UserError("--joint trains on two sets: name the second with --data-2, or take another --preset")
     return data.labelled_feed(recipe, split, device, rank, world, batch=images_per_step(recipe))
 
 
