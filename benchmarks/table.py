@@ -157,7 +157,7 @@ def learning_table(found=None):
     """Each GAN's own yardstick, of its first checkpoint and of its last."""
     newest = {}
     for row in rows("learning") if found is None else found:
-        newest[row["gan"], row["yardstick"], row["device"]] = row
+        newest[row["gan"], row["yardstick"]] = row
     if not newest:
         return ["not yet run"]
     head = ["GAN", "yardstick", "after ten steps", "at the end", "must be", "held", "minutes", "classifier", "device"]
