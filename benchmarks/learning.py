@@ -9,6 +9,7 @@ on held-out pictures is recorded.
 """
 
 import argparse
+import functools
 import os
 import shutil
 import subprocess
@@ -96,6 +97,7 @@ def _shapes(index, size):
     return pixels, _said(shapes.facts(scene))
 
 
+@functools.cache
 def eyes(draw, size):
     """(trained classifier of what `draw(index, size)` labels, its accuracy over all labels of held-out pictures)."""
     torch.manual_seed(0)
@@ -197,8 +199,8 @@ def changed_accuracy(learned, net):
     return right / total
 
 
-def said_is_seen(learned, net, words=len(WORDS)):
-    """F1 of what the classifier sees in painted pictures against what captions say, of the first so many WORDS."""
+def said_is_seen(learned, net, words=None):
+    """F1 of what the classifier sees in painted pictures against what captions say; words: of the first so many."""
     source = learned.feed.sources[0]
     both = either = first = 0
     for batch in learned.batches():
