@@ -10,6 +10,7 @@ on held-out pictures is recorded.
 
 import argparse
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -280,19 +281,19 @@ YARDSTICKS = {
 def train(name, run, minutes):
     """The real command, stopped once after its first steps to keep what it is then as checkpoints/first.
 
-    Returns the minutes of training; of a run that was trained before and kept, those that it took then.
+    Returns what a row says of it: minutes and device; of a run that was trained before and kept, those of then.
     """
-    took = run / "minutes"
+    took = run / "took.json"
     if took.exists():
-        return float(took.read_text())
+        return json.loads(took.read_text())
     command = [sys.executable, "-m", "pygan", "train", name, "--preset", "demo", "--run", str(run), "--device", "cpu"]
     command += ["--no-tensorboard", "--max-minutes", f"{minutes}"]
     began = time.monotonic()
     subprocess.run([*command, "--max-steps", str(FIRST_STEPS)], check=True)
     shutil.copytree(run / "checkpoints" / "last", run / "checkpoints" / "first")
     subprocess.run(command, check=True)
-    spent = (time.monotonic() - began) / 60
-    took.write_text(f"{spent}")
+    spent = {"minutes": round((time.monotonic() - began) / 60, 2), "device": record.facts()["device"]}
+    took.write_text(json.dumps(spent))
     return spent
 
 
@@ -319,8 +320,9 @@ def judge(name, minutes, folder):
             | {
                 "gan": name, "preset": "demo", "yardstick": yardstick.name, "margin": yardstick.margin, "held": held,
                 "first": values[0], "last": values[1], "first_images": first_images, "last_images": last_images,
-                "minutes": round(spent, 2), "classifier_accuracy": accuracy,
+                "classifier_accuracy": accuracy,
             }
+            | spent
         )  # fmt: skip
         print(f"{name}: {yardstick.name} {values[0]:.4g} -> {values[1]:.4g} ({yardstick.margin}): {held}", flush=True)
     record.append("learning", rows)
