@@ -10,7 +10,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: the installed pygan, not that of the checkout
 
-from benchmarks import cases, floor, headline, profile, record, side_by_side, table, timing
+from benchmarks import cases, floor, headline, learning, profile, record, side_by_side, table, timing
 from pygan import gans
 
 H200 = floor.Rates(flop_per_s=785e12, bytes_per_s=4.28e12)
@@ -252,3 +252,22 @@ def test_the_headline_in_small(tmp_path, monkeypatch):
     assert headline.main(words) == 0
     with pytest.raises(SystemExit, match="another size"):
         headline.main([*words, "--size=64"])
+
+
+def test_learning_table():
+    row = {"gan": "g", "yardstick": "M", "margin": "at most 0.6 x the first", "held": True, "first": 0.5, "last": 0.25}
+    row |= {"first_images": 10, "last_images": 2000, "minutes": 6.04, "classifier_accuracy": None, "device": "CPU"}
+    row |= {"date": "2026-01-01", "commit": "abc"}
+    assert table.learning_table([]) == ["not yet run"]
+    lines = table.learning_table([row | {"held": False, "last": 0.4}, row | {"classifier_accuracy": 0.987}])
+    assert len(lines) == 3  # the newer row of a yardstick counts
+    assert "| 0.5 (10 images) | 0.25 (2,000 images) | at most 0.6 x the first | yes | 6.0 | 98.7 % right |" in lines[2]
+
+
+def test_yardsticks_of_learning():
+    a, b = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 1.0], [2.0, 0.0]])
+    assert learning.kernel_distance(a, b) == pytest.approx(1.125)
+    assert learning.kernel_distance(b, a) == pytest.approx(1.125)
+    lower, higher = learning.Yardstick("x", None, factor=0.5), learning.Yardstick("x", None, plus=0.2)
+    assert [lower.held(2.0, last) for last in (0.9, 1.1)] == [True, False]
+    assert [higher.held(0.1, last) for last in (0.35, 0.25)] == [True, False]
