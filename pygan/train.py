@@ -103,59 +103,73 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
     if note:
         out.print(note, markup=False)
 
-    began = time.monotonic()
+    began, run = time.monotonic(), None
     with contextlib.ExitStack() as stack:
-        run_dir = RunDir(path)
-        found = None
+        run_dir, found = RunDir(path), None
         if saved is not None and not session.dry_run:
             stack.enter_context(contextlib.closing(run_dir.open()))
             found = _newest(run_dir)
         phase = found.facts.get("phase", 0) if found else 0
-        run: _Run | None = None
         while True:
             with contextlib.ExitStack() as feeds:
-                now = gans.phases(gan, recipe)[phase]
-                feed = feeds.enter_context(gan.batches(now, "train", where, place.rank, place.world))
-                if saved is None and phase == 0:
+                new = saved is None and run is None
+                feed = feeds.enter_context(_feed(gan, recipe, phase, "train", where, place))
+                if new:
                     recipe = gan.resolve(recipe, feed.facts)
-                now = gans.phases(gan, recipe)[phase]
-                held_out = feeds.enter_context(gan.batches(now, "held-out", where))
+                held_out = feeds.enter_context(_feed(gan, recipe, phase, "held-out", where, device.Place()))
                 before, run = run, _open(gan, name, recipe, phase, run_dir, feed, held_out, where, dtype, place.world)
                 if session.dry_run:
-                    for key, value in recipes.to_dict(recipe).items():
-                        out.print(f"{key:26}{value}", markup=False)
-                    _introduce(out, run, None)
-                    out.print("dry run: nothing was written", markup=False)
-                    return 0
-                if saved is None and phase == 0:
+                    return _show(out, run, recipe)
+                if new:
                     stack.enter_context(contextlib.closing(run_dir.open()))
                     resume.write_recipe(run_dir, {"gan": name, "preset": preset}, asked, recipe)
                     found = _newest(run_dir)
                 if before is not None:
                     _inherit(run, before)
-                elif found is not None:
-                    _resume(run, found)
-                if before is None and saved is not None:
-                    _write(run, _note_places, session.given)
-                _introduce(out, run, found if before is None else None)
-                if before is None:
-                    if found is not None and found.facts.get("finished") is True:
-                        out.print(f"{path} is finished; to train anew choose another --run", markup=False)
-                        return 0
-                    if session.max_steps is not None and run.state.steps >= session.max_steps:
-                        done = run.state.steps
-                        out.print(
-                            f"{path} is at step {done} already; nothing to do for --max-steps {session.max_steps}"
-                        )
-                        return 0
-                    _write(run, _open_log)
+                    _introduce(out, run, None)
+                elif _take_up(out, run, found, session, told=not new):
                     stack.callback(run.log.close)
                 else:
-                    run.log = before.log
+                    return 0
                 del before
                 if _loop(run, place.world, session, came, began) or run.end == run.total:
                     return 0
             phase += 1
+
+
+def _feed(gan: ModuleType, recipe: BaseRecipe, phase: int, split: str, where: torch.device, place: device.Place) -> Any:
+    """The feed of a split in a phase."""
+    return gan.batches(gans.phases(gan, recipe)[phase], split, where, place.rank, place.world)
+
+
+def _show(out: Console, run: _Run, recipe: BaseRecipe) -> int:
+    """What `--dry-run` says. Returns the exit code."""
+    for key, value in recipes.to_dict(recipe).items():
+        out.print(f"{key:26}{value}", markup=False)
+    _introduce(out, run, None)
+    out.print("dry run: nothing was written", markup=False)
+    return 0
+
+
+def _take_up(out: Console, run: _Run, found: checkpoint.Found | None, session: Session, *, told: bool) -> bool:
+    """Bring a run to where its newest checkpoint is, and open its log. Returns False if there is nothing to do.
+
+    told: the run was there before, and may have been told where its data is now.
+    """
+    if found is not None:
+        _resume(run, found)
+    if told:
+        _write(run, _note_places, session.given)
+    _introduce(out, run, found)
+    path, most = run.dir.path, session.max_steps
+    if found is not None and found.facts.get("finished") is True:
+        out.print(f"{path} is finished; to train anew choose another --run", markup=False)
+        return False
+    if most is not None and run.state.steps >= most:
+        out.print(f"{path} is at step {run.state.steps} already; nothing to do for --max-steps {most}")
+        return False
+    _write(run, _open_log)
+    return True
 
 
 def _open(
@@ -232,6 +246,7 @@ def _inherit(run: _Run, before: _Run) -> None:
     run.state.refresh_()
     run.state.images_seen, run.state.steps = before.state.images_seen, before.state.steps
     run.state.watch[0] = before.state.steps
+    run.log = before.log
     _move(run, run.state.images_seen)
 
 
