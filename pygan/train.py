@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import re
@@ -131,7 +132,9 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
                     stack.callback(run.log.close)
                 else:
                     return 0
-                del before
+                if before is not None:
+                    del before
+                    gc.collect()  # nets and optimizers refer to each other
                 if _loop(run, place.world, session, came, began) or run.end == run.total:
                     return 0
             phase += 1

@@ -1,4 +1,4 @@
-"""PatchGAN: a discriminator that judges a picture patch by patch. Logits (n, 1, h', w'), real up."""
+"""Discriminators that judge a picture patch by patch, or as a whole. Logits (n, 1, h', w'), real up."""
 
 from __future__ import annotations
 
@@ -38,6 +38,30 @@ class PatchD(nn.Module):
             self.blocks.append(ConvNormAct(conv, norm_act))
             c = c_next
         self.head = Conv(c, 1, kernel=4, padding=1) if n_layers else Conv(c, 1, kernel=1, bias=with_bias)
+
+    def forward(self, image: Tensor, mode: Mode = TRAIN) -> Tensor:
+        h = image
+        for block in self.blocks:
+            h = block(h, mode)
+        return self.head(h)
+
+
+class ImageD(nn.Module):
+    """ImageGAN of CycleGAN's Lua code: seven convolutions 4x4 of stride 2, each logit sees 382 pixels.
+
+    2x2 logits of a picture of 256 pixels; at least 128. Every convolution has a bias.
+    """
+
+    halvings = 7
+
+    def __init__(self, c_in: int, *, ndf: int = 64, norm: str = "batch", in_affine: bool = False) -> None:
+        super().__init__()
+        widths = [ndf * min(8, 2**i) for i in range(self.halvings - 1)]
+        self.blocks = nn.ModuleList()
+        for i, (c, c_next) in enumerate(zip([c_in, *widths], widths, strict=False)):
+            norm_act = NormAct(c_next, norm="none" if i == 0 else norm, act="leaky_relu", in_affine=in_affine)
+            self.blocks.append(ConvNormAct(Conv(c, c_next, kernel=4, stride=2, padding=1), norm_act))
+        self.head = Conv(widths[-1], 1, kernel=4, stride=2, padding=1)
 
     def forward(self, image: Tensor, mode: Mode = TRAIN) -> Tensor:
         h = image

@@ -138,6 +138,24 @@ def test_fingerprint(make, expected):
     np.testing.assert_allclose(fingerprint.signature(output), expected, rtol=0, atol=1e-7)
 
 
+def test_the_image_discriminator():
+    assert counts(lambda: nets.ImageD(3)) == (11_158_209, 3_840)
+    pixels, step = 1, 1
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        D = nets.ImageD(3)
+        assert D(torch.empty(1, 3, 256, 256)).shape == (1, 1, 2, 2)
+    assert counter.get_total_flops() == 2 * 1_996_521_472
+    for conv in (*(block.conv for block in D.blocks), D.head):
+        pixels, step = pixels + (conv.kernel_size[0] - 1) * step, step * conv.stride[0]
+    assert pixels == 382
+    recipe = cyclegan.resolve(Recipe(discriminator="image", norm="batch"))
+    with torch.device("meta"):
+        nets_of_d = recipe_module.discriminator(recipe)
+    assert isinstance(nets_of_d.A, nets.ImageD)
+    with pytest.raises(UserError, match="--discriminator image needs a crop size of at least 256"):
+        Recipe(discriminator="image", crop_size=128, load_size=128)
+
+
 def test_pictures_that_the_generator_cannot_take():
     G = nets.ResNet(3, 3, ngf=2, blocks=1)
     assert G(torch.rand(1, 3, 8, 12)).shape == (1, 3, 8, 12)

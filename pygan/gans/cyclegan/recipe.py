@@ -65,6 +65,9 @@ class Recipe(BaseRecipe):
     )
     sum_relu: bool = option(False, "ReLU behind the sum of each residual block, as one TensorFlow port has it")
     ndf: int = option(64, "channels of a D's first convolution", unit="channels")
+    discriminator: str = option(
+        "patch", "both Ds: patch, or image, whose logits see 382 pixels", choices=("patch", "image")
+    )
     n_layers_d: int = option(3, "strided convolutions of a D, 0 to 6; 3 sees 70x70 pixels", unit="layers")
 
     norm: str = option("instance", "normalisation in all nets", choices=("instance", "batch"))
@@ -105,6 +108,11 @@ class Recipe(BaseRecipe):
         if self.load_size < self.crop_size:
             raise UserError(f"--load-size must be at least --crop-size {self.crop_size}, got {self.load_size}")
         _check_generator(self)
+        if self.discriminator == "image" and self.crop_size < 2**nets.ImageD.halvings * 2:
+            raise UserError(
+                f"--discriminator image needs a crop size of at least {2**nets.ImageD.halvings * 2}, "
+                f"got {self.crop_size}; take patch"
+            )
         if self.n_layers_d > 6:
             raise UserError(f"--n-layers-d must be at most 6, got {self.n_layers_d}")
         if self.n_layers_d and self.crop_size // 2**self.n_layers_d < 3:
@@ -418,7 +426,10 @@ def generator(recipe: Recipe) -> model.Generators:
 
 def discriminator(recipe: Recipe) -> model.Discriminators:
     """Both Ds of a recipe, with PyTorch's weights or none (under a meta device)."""
-    shape = {"ndf": recipe.ndf, "n_layers": recipe.n_layers_d, "norm": recipe.norm, "in_affine": recipe.in_affine}
+    shape = {"ndf": recipe.ndf, "norm": recipe.norm, "in_affine": recipe.in_affine}
+    if recipe.discriminator == "image":
+        return model.Discriminators(*(nets.ImageD(channels, **shape) for channels in _channels(recipe)))
+    shape["n_layers"] = recipe.n_layers_d
     return model.Discriminators(*(nets.PatchD(channels, **shape) for channels in _channels(recipe)))
 
 
