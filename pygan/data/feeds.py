@@ -273,7 +273,7 @@ class PillowFeed(SourceFeed):
 
     def get(self, images_seen: int) -> Batch | Pictures:
         if self._closed:
-            raise ValueError("this feed is closed: open another with paired_feed")
+            raise ValueError("this feed is closed: open another")
         if self._process != os.getpid():
             self._start()
         if images_seen not in self._prepared:
