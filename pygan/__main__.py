@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TextIO
 
 from pygan import gans
@@ -23,7 +24,47 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see `{self.prog} --help`)")
 
 
-def _parser(train_gan: str | None, doctor_gan: str | None = None) -> argparse.ArgumentParser:
+def _evaluate() -> ModuleType:
+    from pygan import evaluate
+
+    return evaluate
+
+
+def _report() -> ModuleType:
+    from pygan import report
+
+    return report
+
+
+def _compare() -> ModuleType:
+    from pygan import compare
+
+    return compare
+
+
+def _study() -> ModuleType:
+    from pygan import study
+
+    return study
+
+
+def _quiz() -> ModuleType:
+    from pygan import quiz
+
+    return quiz
+
+
+# Verbs whose module has `add_arguments(parser)` and `run(args) -> exit code`; it is only imported for its own verb.
+_OWN_FLAGS = {
+    "evaluate": ("measure a trained network: FID, KID, Inception score, LPIPS, SSIM, segmentation, ...", _evaluate),
+    "report": ("one page that shows a run: curves, samples over time, findings, metrics", _report),
+    "compare": ("one page that shows runs side by side: what differs, curves, the same inputs through each", _compare),
+    "study": ("train variants on equal budgets and say what the difference is: skips, lambda, patch", _study),
+    "quiz": ("real or fake? the perceptual test of the papers, in a browser or as a picture", _quiz),
+}
+
+
+def _parser(verb: str, train_gan: str | None, doctor_gan: str | None = None) -> argparse.ArgumentParser:
     """The parser of all verbs. The flags of a recipe are only built for the GAN that is named."""
     formatter = {"formatter_class": lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110)}
     parser = _Parser(prog="pygan", description="Trains, judges and serves the classic GANs.", **formatter)
@@ -65,6 +106,11 @@ def _parser(train_gan: str | None, doctor_gan: str | None = None) -> argparse.Ar
     )
     sample.add_argument("--interpolate", action="store_true", help="go from each --text to the next, same noise")
     _use_flags(sample)
+
+    for name, (title, load) in _OWN_FLAGS.items():
+        own = verbs.add_parser(name, help=title, **formatter)
+        if name == verb:
+            load().add_arguments(own)
 
     data = verbs.add_parser("data", help="make or check training data", **formatter)
     from pygan.data import command
@@ -190,7 +236,10 @@ def _after(argv: Sequence[str], flag: str) -> str | None:
 def _run(argv: Sequence[str]) -> int:
     argv = _normal(argv)
     train_gan = argv[1] if argv[:1] == ["train"] and len(argv) > 1 else None
-    args = _parser(train_gan, _after(argv, "--kernels") if argv[:1] == ["doctor"] else None).parse_args(argv)
+    verb = argv[0] if argv else ""
+    args = _parser(verb, train_gan, _after(argv, "--kernels") if verb == "doctor" else None).parse_args(argv)
+    if args.verb in _OWN_FLAGS:
+        return _OWN_FLAGS[args.verb][1]().run(args)
     if args.verb == "train":
         from pygan.train import Session, train
 

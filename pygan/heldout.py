@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Scores = dict[str, float]
+
+
+def training_items(gan: ModuleType, recipe: Any, device: torch.device | str) -> Any:
+    """The feed of the training items in the manner of held-out ones: whole, not mirrored, each once per epoch.
+
+    Their order is that of the seed's first epoch, so the first n are a fair and fixed choice. Pictures are decoded when
+    they are asked for. The caller closes it. Errors: UserError if the data is gone.
+    """
+    whole = {"load_size": recipe.crop_size, "flip": False, "feed": "pillow"}
+    return gan.batches(replace(recipe, **whole), "train", device)
 
 
 def batches(feed: Any, most: int) -> Iterator[Any]:

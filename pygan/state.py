@@ -23,7 +23,7 @@ class State:
     nets: {"G": net, "D": net}, also `state.G`; opts: {"G": optim.Adam, ...}, also `state.opt_G`; ema: averaged copies
     of nets, also `state.ema_G` (None where a net has none); buffers: named tensors that a step changes in place, also
     attributes (`state.rng`: int64 [2] on the device, {seed, offset} of Philox). `images_seen` and `steps` count what
-    has been trained on, over all processes.
+    has been trained on, over all processes. `shown`: the pictures of the last step, see `show`; not saved.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class State:
         self.nets, self.opts, self.ema = dict(nets), dict(opts), dict(ema or {})
         self.buffers = dict(buffers or {})
         self.images_seen = self.steps = 0
+        self.shown: dict[str, Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         for prefix, table in (("opt_", "opts"), ("ema_", "ema"), ("", "nets"), ("", "buffers")):
@@ -68,6 +69,15 @@ class State:
         return self.rest() | {
             f"net.{name}.{key}": value for name, net in nets for key, value in net.state_dict().items()
         }
+
+    def show(self, **images: Tensor) -> None:
+        """Called by a step: what it painted, for whoever watches the training. Nothing is computed or copied.
+
+        images: (n, c, h, w) in [-1, 1]: `fake`, what G painted; `input`, what it painted that from, if from pictures;
+        `target`, what it should have painted, or `real`, pictures of that kind. The second way of a GAN that goes two
+        has names that end in _A. They stay as they are until the next step (inside a CUDA graph: until its replay).
+        """
+        self.shown = {name: image.detach() for name, image in images.items()}
 
     def refresh_(self) -> None:
         """Bring what follows from the tensors up to date, after somebody wrote into them (a checkpoint)."""

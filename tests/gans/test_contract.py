@@ -5,8 +5,9 @@ import inspect
 import pytest
 import torch
 
-from pygan import checkpoint, gans, kernels
+from pygan import checkpoint, gans, kernels, outputs
 from pygan import recipe as recipes
+from pygan.errors import UserError
 
 
 def tiny(gan, **fields):
@@ -66,6 +67,27 @@ def test_a_step_changes_every_net_and_reports_finite_numbers(gan):
     for name in state.nets:
         assert any(not torch.equal(before[key], after[key]) for key in before if key.startswith(f"net.{name}."))
     assert state.rng[1] > before["buffer.rng"][1]
+
+
+def test_a_step_shows_what_it_painted(gan):
+    recipe, feed = tiny(gan)
+    state = gan.build(recipe, "cpu")
+    assert state.shown == {}
+    train(gan, recipe, feed, state, 1)
+    shown = state.shown
+    assert shown["fake"].shape[0] >= 1
+    assert "target" in shown or "real" in shown
+    for name, images in shown.items():
+        kind, _, way = name.partition("_")
+        assert kind in ("input", "fake", "target", "real")
+        assert way in ("", "A")
+        assert images.dim() == 4
+        assert not images.requires_grad
+        assert images.abs().max() <= 1 + 1e-6 or kind == "fake"
+    for way in {name.partition("_")[2] for name in shown}:
+        end = f"_{way}" if way else ""
+        beside = shown.get(f"target{end}", shown.get(f"real{end}"))
+        assert beside.shape[1:] == shown[f"fake{end}"].shape[1:]
 
 
 @pytest.mark.parametrize("ema", [0.0, 8.0])
@@ -175,3 +197,19 @@ def test_a_saved_recipe_builds_the_same_generator(gan):
     again = recipes.from_dict(gan.Recipe, recipes.to_dict(recipe), "here")
     state = gan.build(recipe, "cpu")
     gan.generator(again).load_state_dict(state.G.state_dict())
+
+
+def test_outputs_of_every_way_can_be_judged(gan):
+    recipe, feed = tiny(gan)
+    G = gan.build(recipe, "cpu").G
+    batch = feed.get(0)
+    assert outputs.ways(gan, recipe)
+    for way in outputs.ways(gan, recipe):
+        found = outputs.of(gan, recipe, G, batch, way=way)
+        assert found.fake.shape[0] == batch[0].shape[0]
+        assert found.fake.shape[1:] == found.real.shape[1:]
+        assert found.fake.abs().max() <= 1
+        assert not found.paired or found.real.shape == found.fake.shape
+        assert found.input is None or found.input.shape[0] == found.fake.shape[0]
+    with pytest.raises(UserError, match="sideways"):
+        outputs.of(gan, recipe, G, batch, way="sideways")

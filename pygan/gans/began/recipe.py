@@ -218,6 +218,7 @@ def _learn_in_one_pass(state: State, recipe: Recipe, real: Tensor) -> tuple[Tens
     # Generator: pictures that D, as it was, paints well; by themselves and by what D makes of them.
     slope = seen.grad / -k  # of L(G(z)) in each pixel
     update(state, "G", (fake * slope).sum())
+    _show(state, recipe, real, fake)
     return loss_D, energy_real, energy_fake
 
 
@@ -243,7 +244,14 @@ def _learn_apart(state: State, recipe: Recipe, real: Tensor) -> tuple[Tensor, Te
     energy_real, energy_seen = _energies(D, real, fake.detach() if fresh is None else fresh)
     loss_D = energy_real - state.k * energy_seen
     update(state, "D", loss_D)
+    _show(state, recipe, real, fake)
     return loss_D, energy_real, energy_fake
+
+
+def _show(state: State, recipe: Recipe, real: Tensor, fake: Tensor) -> None:
+    """The pictures of a step, in [-1, 1] whatever the nets see."""
+    real, fake = (image.detach() * 2.0 - 1.0 if recipe.unit_range else image for image in (real, fake))
+    state.show(fake=fake, real=real)
 
 
 def _energies(D: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -208,6 +208,7 @@ def _cyclegan_step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tens
     loss_G, (fooled_B, fooled_A) = loss_sum(*_fooling(logits, recipe, n))
     update(state, "G", loss_G)
 
+    state.show(input=A, fake=fake_B, real=B, input_A=B, fake_A=fake_A, real_A=A)
     logs = {"loss/G": loss_G, "loss/D": loss_D, "loss/G_B": fooled_B.loss, "loss/G_A": fooled_A.loss}
     return logs | {"logit/real": judged.logit_real, "logit/fake": judged.logit_fake}
 
@@ -234,6 +235,7 @@ def _ali_step(state: State, recipe: Recipe, batch: Pictures) -> dict[str, Tensor
     loss_D, (judged,) = loss_sum(_judging(D(pictures.detach(), codes.detach(), mode), recipe, n))
     update(state, "D", loss_D)
 
+    state.show(fake=painted, real=x)
     logs = {"loss/G": loss_G, "loss/D": loss_D, "loss/G_x": fooled_x.loss, "loss/G_z": fooled_z.loss}
     return logs | {"logit/real": judged.logit_real, "logit/fake": judged.logit_fake}
 

@@ -164,6 +164,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     update(state, "G", fooled.loss)
 
     end_step_(state, recipe)
+    state.show(fake=fake_B, real=B, fake_A=fake_A, real_A=A)
     logs = {"loss/G": fooled.loss, "loss/D": judged.loss, "loss/D_real": judged.real, "loss/D_fake": judged.fake}
     logs |= {"logit/real": judged.logit_real, "logit/fake": judged.logit_fake}
     return {name: value.detach() for name, value in logs.items()}

@@ -241,6 +241,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     update(state, "D", loss_D)
 
     end_step_(state, recipe)
+    state.show(input=A, fake=fake_B, real=B, input_A=B, fake_A=fake_A, real_A=A)
     logs = {"loss/G": loss_G, "loss/D": loss_D}
     logs |= dict(zip(terms, (fooled_A.loss, fooled_B.loss, *distances), strict=True))
     for domain, said, (_, penalty) in zip("AB", judged, seen, strict=True):
@@ -263,6 +264,7 @@ def _step_in_turns(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tens
     # The G whose turn it is not keeps its running statistics.
     there_still, back_still = (dataclasses.replace(mode, statistics="batch") for mode in (there, back))
     logs: dict[str, Tensor] = {}
+    fakes: dict[str, Tensor] = {}
 
     for begin, end, one_way, other, judge in (("A", "B", G.AtoB, G.BtoA, D.B), ("B", "A", G.BtoA, G.AtoB, D.A)):
         own, foreign = pictures[begin], pictures[end]
@@ -290,8 +292,11 @@ def _step_in_turns(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tens
         loss_D, (judged,) = loss_sum(gan_term(logits, **judging))
         update(state, f"D_{end}", loss_D if penalty is None else loss_D + recipe.lambda_gp * penalty)
         logs |= _said(end, judged, penalty, recipe)
+        fakes[end] = fake
 
     end_step_(state, recipe)
+    A, B = batch
+    state.show(input=A, fake=fakes["B"], real=B, input_A=B, fake_A=fakes["A"], real_A=A)
     total_G = sum(value for name, value in logs.items() if name.startswith(("loss/G", "loss/cycle", "loss/identity")))
     logs = {"loss/G": total_G, "loss/D": logs["loss/D_A"] + logs["loss/D_B"], **logs}
     return {name: value.detach() for name, value in logs.items()}

@@ -157,6 +157,7 @@ def step(state: State, recipe: Recipe, batch: Pictures) -> dict[str, Tensor]:
     update(state, "G", fooled.loss)
 
     end_step_(state, recipe)
+    state.show(fake=fake, real=real)
     logs = {"loss/G": fooled.loss, "loss/D": judged.loss, "loss/D_real": judged.real, "loss/D_fake": judged.fake}
     logs |= {"logit/real": judged.logit_real, "logit/fake": judged.logit_fake}
     logs |= {"prob/real": before[:n].mean(), "prob/fake_before": before[n:].mean(), "prob/fake_after": after.mean()}

@@ -147,6 +147,7 @@ def step(state: State, recipe: Recipe, batch: Pictures) -> dict[str, Tensor]:
     update(state, "G", loss_G)
 
     end_step_(state, recipe)
+    state.show(fake=fake, real=real)
     logs |= {"loss/G": loss_G, "loss/D": judged.loss}
     logs |= {"energy/real": judged.logit_real, "energy/fake": judged.logit_fake}
     return {name: value.detach() for name, value in logs.items()}

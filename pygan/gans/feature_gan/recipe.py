@@ -205,6 +205,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     update(state, "G", loss_G)
 
     end_step_(state, recipe)
+    state.show(input=given, fake=painted, real=real)
     logs = {"loss/G": loss_G, "loss/D": loss_D, "loss/G_gan": fooled.loss}
     if distance:
         logs["loss/G_features"] = distance[0]

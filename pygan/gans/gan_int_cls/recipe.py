@@ -188,6 +188,7 @@ def step(state: State, recipe: Recipe, batch: Captioned | CaptionedWrong) -> dic
     update(state, "G", loss_G)
 
     end_step_(state, recipe)
+    state.show(fake=painted[:n], real=real)
     logs = {"loss/G": loss_G, "loss/D": loss_D}
     logs |= {f"loss/G_{name}": part.fake for name, part in zip(fooling, fooled, strict=True)}
     logs |= {f"loss/D_{name}": part.real if name == "real" else part.fake for name, part in judged.items()}

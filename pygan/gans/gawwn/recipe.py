@@ -201,6 +201,7 @@ def step(state: State, recipe: Recipe, batch: LocatedCaptioned) -> dict[str, Ten
     update(state, "G", fooled.loss)
 
     end_step_(state, recipe)
+    state.show(fake=fake, real=real)
     logs = {"loss/G": fooled.loss, "loss/D": loss_D}
     for name, part in zip(names, parts, strict=True):
         logs[f"loss/D_{name}"] = part.real if name == "real" else part.fake

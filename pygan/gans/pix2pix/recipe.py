@@ -215,6 +215,7 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
         loss_D, of_D = _update_d(state, recipe, A, B, shown)
 
     end_step_(state, recipe)
+    state.show(input=A, fake=fake, target=B)
     logs = {"loss/G": loss_G, "loss/D": loss_D, **of_G, **of_D}
     return {name: value.detach() for name, value in logs.items()}
 

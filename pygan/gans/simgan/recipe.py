@@ -213,6 +213,7 @@ def _step_of_the_comparison(state: State, recipe: Recipe, synthetic: Tensor, rea
     if recipe.pool_size:
         shown = pool.exchange_(state.pool_images, state.pool_count, shown, rng=state.rng, stream=_POOL_STREAM)
     logs = _update_D(state, recipe, D(torch.cat((real, shown))), real.shape[0])
+    state.show(input=synthetic, fake=refined, real=real)
 
     # Generator: refined logits up, and the picture left as it is (equation 4).
     return _update_G(state, recipe, synthetic, refined, D(refined)) | logs
@@ -221,7 +222,9 @@ def _step_of_the_comparison(state: State, recipe: Recipe, synthetic: Tensor, rea
 def _step_of_the_paper(state: State, recipe: Recipe, synthetic: Tensor, real: Tensor) -> dict[str, Tensor]:
     G, D = state.G, state.D
     if recipe.phase == "refiner":
-        logs = _update_G(state, recipe, synthetic, G(synthetic), None)
+        refined = G(synthetic)
+        state.show(input=synthetic, fake=refined, real=real)
+        logs = _update_G(state, recipe, synthetic, refined, None)
         return logs | {"loss/D": torch.zeros_like(logs["loss/G"])}
     logs = {}
     if recipe.phase != "discriminator":
@@ -235,7 +238,9 @@ def _step_of_the_paper(state: State, recipe: Recipe, synthetic: Tensor, real: Te
 
     # Discriminator: real logits up, refined logits down. Half of the refined ones are of the history.
     with torch.no_grad():
-        fresh = G(synthetic[: synthetic.shape[0] // 2])
+        given = synthetic[: synthetic.shape[0] // 2]
+        fresh = G(given)
+    state.show(input=given, fake=fresh, real=real)
     older = history.exchange_(state.pool_images, state.pool_count, fresh, rng=state.rng, stream=_POOL_STREAM)
     logs |= _update_D(state, recipe, D(torch.cat((real, fresh, older))), real.shape[0])
     if recipe.phase == "discriminator":

@@ -262,6 +262,7 @@ def step(state: State, recipe: Recipe, batch: Captioned | CaptionedWrong) -> dic
     update(state, "G", loss_G)
 
     end_step_(state, recipe)
+    state.show(fake=painted.image, real=batch.image)
     logs |= {"loss/G": loss_G, "loss/D": loss_D, "loss/G_fake": fooled[0].loss}
     if D.alone is not None:
         logs["loss/G_fake_alone"] = fooled[1].loss

@@ -300,6 +300,7 @@ def _update(
     named = _classification(classes[:, one.first : one.last], target, one.mode)
     loss_G = total + recipe.lambda_cls * named
     update(state, "G", loss_G)
+    state.show(input=real, fake=fake, real=real)
     return {"loss/G": loss_G, "loss/G_gan": fooled.loss, "loss/G_rec": distance, "loss/G_cls": named} | logs
 
 
