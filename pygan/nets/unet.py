@@ -7,7 +7,8 @@ innermost in the decoder (d1 .. dL); skip i joins d_i's output and e_(L-i), so s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -106,6 +107,34 @@ class UNet(nn.Module):
         for up, joint in zip(self.ups, reversed(joints[:-1]), strict=True):
             h = up(h, mode, joint)
         return self.head.image(h, tanh=self.tanh, dtype=A.dtype)
+
+    @property
+    def skips(self) -> tuple[int, ...]:
+        """The skips that this net has; 1 is the innermost."""
+        return tuple(i for i in range(1, len(self.downs)) if self._down_of(i).room is not None)
+
+    @contextlib.contextmanager
+    def without_skip(self, skip: int) -> Iterator[None]:
+        """Inside, the decoder gets zeros in the place of that skip: what a trained net lacks then, the skip carried.
+
+        For use, not for training. Errors: ValueError if the net has no such skip.
+        """
+        if skip not in self.skips:
+            raise ValueError(f"this net has no skip {skip}; it has {self.skips or 'none'}")
+
+        def silence(_down: nn.Module, _inputs: tuple, output: tuple[Tensor, Joint]) -> tuple[Tensor, Joint]:
+            h, joint = output
+            return h, joint._replace(skip=torch.zeros_like(joint.skip))
+
+        hook = self._down_of(skip).register_forward_hook(silence)  # nothing in `forward` knows of it
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def _down_of(self, skip: int) -> Down:
+        """The level of the encoder that a skip comes from."""
+        return self.downs[len(self.downs) - 1 - skip]
 
 
 def plan(downs: int, skips: Collection[int] | None) -> set[int]:
