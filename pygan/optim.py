@@ -89,6 +89,7 @@ class Adam:
         self._unscaled_lr = torch.tensor(lr, dtype=torch.float64, device=first.device)
         self._step = torch.zeros((), dtype=torch.int64, device=first.device)
         self.found_inf = torch.zeros((), dtype=torch.float32, device=first.device)
+        self._sample: Tensor | None = None  # places of `layer_rms`
         # Gradients that wait for more of their stream; None: they need not.
         self._arrived: dict[int, list[_Slot]] | None = None
         for slot in self._slots:
@@ -126,6 +127,23 @@ class Adam:
         moments = {"exp_avg": self._exp_avg, "exp_avg_sq": self._exp_avg_sq}
         named = {f"{slot.name}.{key}": slot.view(flat) for slot in self._slots for key, flat in moments.items()}
         return named | {"step": self._step}
+
+    @torch.no_grad()
+    def layer_rms(self, most: int = 1024) -> tuple[Tensor, Tensor]:
+        """Root mean squares by layer, in the order of the net: (of its gradient, of its weight), float32 (layers,).
+
+        The gradient is Adam's running mean of it, bias corrected and without a loss scale. Layers are the parameters of
+        two dimensions or more; of each only `most` values are looked at, spread over it (`most` of the first call).
+        Nobody waits.
+        """
+        if self._sample is None:
+            slots = [slot for slot in self._slots if slot.param.dim() > 1] or self._slots
+            ticks = torch.arange(most, device=self._param.device)
+            places = [slot.offset + ticks * max(1, slot.param.numel() // most) % slot.param.numel() for slot in slots]
+            self._sample = torch.stack(places)
+        bias = -torch.expm1(self._step * torch.log(self._hyper[1]))  # 1 - beta1^step; 0 before the first step
+        sizes = [flat[self._sample].double().square().mean(dim=1).sqrt() for flat in (self._exp_avg, self._param)]
+        return torch.where(bias > 0, sizes[0] / bias, 0.0).float(), sizes[1].float()
 
     @torch.no_grad()
     def refresh_(self) -> None:
