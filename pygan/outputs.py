@@ -27,7 +27,7 @@ def ways(gan: ModuleType, recipe: BaseRecipe) -> tuple[str, ...]:
     if _asks(gan, "translate", "to"):
         labels = f"{recipe.labels},{getattr(recipe, 'labels_2', '')}"
         return tuple(name.strip() for name in labels.split(",") if name.strip())
-    if _paints_from_pictures(gan, recipe) and _asks(gan, "translate", "direction"):
+    if paints_from_pictures(gan, recipe) and _asks(gan, "translate", "direction"):
         return ("AtoB",) if getattr(recipe, "learned", "") == "AtoB" else ("AtoB", "BtoA")
     return ("",)
 
@@ -47,7 +47,7 @@ def of(
             raise UserError(f"{way!r} is no way of this network; there are {', '.join(known)}")
         way = known[0]
     first, n = batch[0], batch[0].shape[0]
-    if _paints_from_pictures(gan, recipe):
+    if paints_from_pictures(gan, recipe):
         if _asks(gan, "translate", "to"):
             fake = gan.translate(G, recipe, first, rng, to=way)
             names = [name.strip() for name in recipe.labels.split(",")]
@@ -74,7 +74,7 @@ def _beside_noise(gan: ModuleType, recipe: BaseRecipe, batch: Any) -> Tensor:
     return torch.cat([x.expand(-1, channels, -1, -1) if x.shape[1] == 1 else x for x in (A, B)], dim=3)
 
 
-def _paints_from_pictures(gan: ModuleType, recipe: BaseRecipe) -> bool:
+def paints_from_pictures(gan: ModuleType, recipe: BaseRecipe) -> bool:
     """Is G's usual input a picture? ALI's is noise; CoGAN's too, whose translation is a search."""
     if not hasattr(gan, "translate"):
         return False

@@ -132,10 +132,9 @@ def test_measures_are_finite_and_leave_the_state_alone(gan):
 
 
 def test_pictures_out_of_nothing_follow_the_random_numbers(gan):
-    if not hasattr(gan, "generate"):
-        assert hasattr(gan, "translate")
-        return
     recipe, feed = tiny(gan)
+    if outputs.paints_from_pictures(gan, recipe):
+        return
     G = gan.build(recipe, "cpu").G
     more = {"text": feed.get(0).text[:1].expand(3, -1)} if "text" in inspect.signature(gan.generate).parameters else {}
     a, b, c = (gan.generate(G, recipe, 3, torch.tensor(rng), **more) for rng in ([1, 0], [1, 0], [2, 0]))
@@ -144,6 +143,40 @@ def test_pictures_out_of_nothing_follow_the_random_numbers(gan):
     assert a.shape[0] == 3
     assert a.abs().max() <= 1
     assert not torch.equal(a[0], a[1])
+
+
+def test_noise_that_is_given_makes_the_pictures_that_are_drawn(gan):
+    recipe, feed = tiny(gan)
+    if not hasattr(gan, "latent") or outputs.paints_from_pictures(gan, recipe):
+        assert not hasattr(gan, "generate") or outputs.paints_from_pictures(gan, recipe)
+        return
+    G, rng = gan.build(recipe, "cpu").G, torch.tensor([3, 0])
+    more = {"text": feed.get(0).text[:1].expand(3, -1)} if "text" in inspect.signature(gan.generate).parameters else {}
+    z = gan.latent(recipe, rng, 3)
+    assert z.shape[0] == 3
+    assert gan.prior(recipe) in ("normal", "uniform")
+    assert (z.abs().max() <= 1) == (gan.prior(recipe) == "uniform")
+    drawn = gan.generate(G, recipe, 3, rng, **more)
+    assert torch.equal(gan.generate(G, recipe, 3, z=z, **more), drawn)
+    other = gan.generate(G, recipe, 3, rng, z=z.flip(0), **more)
+    torch.testing.assert_close(other, drawn.flip(0))
+
+
+def test_codes_of_a_walk_are_what_labels_paint(gan):
+    if not hasattr(gan, "codes"):
+        return
+    recipe, feed = tiny(gan)
+    G, batch, names = gan.build(recipe, "cpu").G, feed.get(0), feed.facts.labels
+    stops = gan.codes(recipe, names[:2])
+    assert [name for name, _ in stops] == list(names[:2])
+    for name, code in stops:
+        painted = gan.translate(G, recipe, batch.image, code=code)
+        assert torch.equal(painted, gan.translate(G, recipe, batch.image, to=name))
+    columns = gan.sample(G, recipe, batch)
+    for name, code in gan.codes(recipe, batch=batch)[1:]:
+        assert torch.equal(gan.translate(G, recipe, batch.image, code=code), columns[name])
+    with pytest.raises(UserError, match="two stops"):
+        gan.codes(recipe, names[:1])
 
 
 def test_a_translation_takes_other_sizes(gan):

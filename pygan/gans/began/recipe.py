@@ -283,13 +283,24 @@ def _halve_lr_if_stalled_(state: State, recipe: Recipe) -> None:
     state.stall_steps.masked_fill_(full, 0)
 
 
+def latent(recipe: Recipe, rng: Tensor, n: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Noise z of n pictures as `generate` draws it: (n, z_dim), uniform in [-1, 1); rng: int64[2] {seed, offset}."""
+    return uniform(rng, _USE_STREAM, (n, recipe.z_dim), low=-1.0, high=1.0, dtype=dtype)
+
+
+def prior(recipe: Recipe) -> str:
+    """The distribution of z: of evenly spread noise a walk goes straight on (Berthelot et al. 2017, 4.2)."""
+    return "uniform"
+
+
 @torch.no_grad()
-def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) -> Tensor:
+def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
     """n pictures of noise, (n, c, h, w) in [-1, 1].
 
-    rng: int64[2] on G's device {seed, offset}; without one the recipe's seed decides, the same each time.
+    rng: int64[2] on G's device {seed, offset}; without one the recipe's seed decides, the same each time. z: the noise
+    (n, z_dim) itself, there too, in place of what rng would draw (`latent`).
     """
-    image = _paint(G, recipe, n, rng)
+    image = _paint(G, recipe, n, rng) if z is None else G(z)
     return (image * 2.0 - 1.0 if recipe.unit_range else image).clamp(-1.0, 1.0)
 
 
@@ -316,7 +327,7 @@ def _paint(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None) -> Tensor:
     """n pictures as G gives them, in the range that the nets see."""
     weight = next(G.parameters())
     rng = new_rng(recipe.seed, weight.device) if rng is None else rng
-    return G(_noise(recipe, rng, _USE_STREAM, weight.new_empty(n)))
+    return G(latent(recipe, rng, n, dtype=weight.dtype))
 
 
 def _in_range(recipe: Recipe, image: Tensor) -> Tensor:

@@ -315,16 +315,32 @@ def reconstruct(G: nn.Module, recipe: Recipe, image: Tensor) -> Tensor:
     return G.decoder(mean, mode)
 
 
-@torch.no_grad()
-def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) -> Tensor:
-    """ali: n pictures (n, c, 32, 32) in [-1, 1] from noise. Errors: UserError for another form.
+def latent(recipe: Recipe, rng: Tensor, n: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """ali: the noise z of n pictures as `generate` draws it: (n, z_dim) from N(0, 1); rng: int64[2] {seed, offset}.
 
-    rng: int64[2] on the device {seed, offset}; without one the recipe's seed decides, the same each time.
+    Errors: UserError for another form.
     """
     _need_ali(recipe)
-    like = G.decoder.pixel_bias
-    rng = new_rng(recipe.seed, like.device) if rng is None else rng
-    z = normal(rng, _Z_IN_USE, (n, recipe.z_dim), dtype=like.dtype)
+    return normal(rng, _Z_IN_USE, (n, recipe.z_dim), dtype=dtype)
+
+
+def prior(recipe: Recipe) -> str:
+    """The distribution of z."""
+    return "normal"
+
+
+@torch.no_grad()
+def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
+    """ali: n pictures (n, c, 32, 32) in [-1, 1] from noise. Errors: UserError for another form.
+
+    rng: int64[2] on the device {seed, offset}; without one the recipe's seed decides, the same each time. z: the noise
+    (n, z_dim) itself, there too, in place of what rng would draw (`latent`).
+    """
+    _need_ali(recipe)
+    if z is None:
+        like = G.decoder.pixel_bias
+        rng = new_rng(recipe.seed, like.device) if rng is None else rng
+        z = latent(recipe, rng, n, dtype=like.dtype)
     return G.decoder(z, Mode(statistics="running"))
 
 

@@ -170,11 +170,22 @@ def step(state: State, recipe: Recipe, batch: Batch) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in logs.items()}
 
 
-def _pairs(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None) -> tuple[Tensor, Tensor]:
+def latent(recipe: Recipe, rng: Tensor, n: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The noise z of n pictures as `generate` draws it: (n, z_dim) from N(0, 1); rng: int64[2] {seed, offset}."""
+    return normal(rng, _Z_IN_USE, (n, recipe.z_dim), dtype=dtype)
+
+
+def prior(recipe: Recipe) -> str:
+    """The distribution of z."""
+    return "normal"
+
+
+def _pairs(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None, z: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """n pairs of pictures, each of one z; running statistics, so that no pair depends on another."""
-    weight = next(G.parameters())
-    rng = new_rng(recipe.seed, weight.device) if rng is None else rng
-    z = normal(rng, _Z_IN_USE, (n, recipe.z_dim), dtype=weight.dtype)
+    if z is None:
+        weight = next(G.parameters())
+        rng = new_rng(recipe.seed, weight.device) if rng is None else rng
+        z = latent(recipe, rng, n, dtype=weight.dtype)
     return G(z, Mode(statistics="running"))
 
 
@@ -190,9 +201,12 @@ def sample(G: nn.Module, recipe: Recipe, batch: Batch, rng: Tensor | None = None
 
 
 @torch.no_grad()
-def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) -> Tensor:
-    """n pairs, A at the left of B, (n, c, h, 2w) in [-1, 1]; c of the one that has more. rng: as in `sample`."""
-    A, B = _pairs(G, recipe, n, rng)
+def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
+    """n pairs, A at the left of B, (n, c, h, 2w) in [-1, 1]; c of the one that has more. rng: as in `sample`.
+
+    z: the noise (n, z_dim) itself, on the device, in place of what rng would draw (`latent`).
+    """
+    A, B = _pairs(G, recipe, n, rng, z)
     channels = max(A.shape[1], B.shape[1])  # a grey picture beside a colour one becomes one
     return torch.cat([x.expand(-1, channels, -1, -1) if x.shape[1] == 1 else x for x in (A, B)], dim=3)
 

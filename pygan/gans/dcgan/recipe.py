@@ -171,6 +171,11 @@ def latent(recipe: Recipe, rng: Tensor, n: int, *, dtype: torch.dtype = torch.fl
     return normal(rng, _Z_STREAM, (n, recipe.z_dim), dtype=dtype)
 
 
+def prior(recipe: Recipe) -> str:
+    """The distribution of z, "normal" or "uniform"."""
+    return recipe.z
+
+
 def _probability(logits: Tensor) -> Tensor:
     """What D thinks, (n,) in (0, 1), at least in float32."""
     logits = logits.detach().flatten()
@@ -178,15 +183,18 @@ def _probability(logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None) -> Tensor:
+def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *, z: Tensor | None = None) -> Tensor:
     """n pictures from noise, (n, c, h, w) in [-1, 1].
 
     rng: int64[2] {seed, offset} of the noise on G's device; None: the recipe's seed, the same pictures every time. With
-    running statistics a picture does not depend on the others.
+    running statistics a picture does not depend on the others. z: the noise (n, z_dim) itself, there too, in place of
+    what rng would draw (`latent`).
     """
-    first = next(G.parameters())
-    rng = new_rng(recipe.seed, first.device) if rng is None else rng
-    return G(latent(recipe, rng, n, dtype=first.dtype), Mode(statistics=recipe.test_bn)).clamp(-1.0, 1.0)
+    if z is None:
+        first = next(G.parameters())
+        rng = new_rng(recipe.seed, first.device) if rng is None else rng
+        z = latent(recipe, rng, n, dtype=first.dtype)
+    return G(z, Mode(statistics=recipe.test_bn)).clamp(-1.0, 1.0)
 
 
 def sample(G: nn.Module, recipe: Recipe, batch: Pictures, rng: Tensor | None = None) -> dict[str, Tensor]:

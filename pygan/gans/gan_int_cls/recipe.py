@@ -202,18 +202,37 @@ def _mixed(recipe: Recipe, text: Tensor) -> Tensor:
     return recipe.int_beta * text[:half] + (1.0 - recipe.int_beta) * text[half : 2 * half]
 
 
+def latent(recipe: Recipe, rng: Tensor, n: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The noise z of n pictures as `generate` draws it: (n, z_dim) from N(0, 1); rng: int64[2] {seed, offset}."""
+    return normal(rng, _USE_STREAM, (n, recipe.z_dim), dtype=dtype)
+
+
+def prior(recipe: Recipe) -> str:
+    """The distribution of z."""
+    return "normal"
+
+
 @torch.no_grad()
-def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *, text: Tensor) -> Tensor:
+def generate(
+    G: nn.Module,
+    recipe: Recipe,
+    n: int,
+    rng: Tensor | None = None,
+    *,
+    text: Tensor,
+    z: Tensor | None = None,
+) -> Tensor:
     """n pictures of n texts, (n, c, h, w) in [-1, 1]; BatchNorm takes its running statistics.
 
     text: (n, d) on G's device; rng: int64[2] {seed, offset} of the noise, there too; None: the recipe's seed, the same
-    pictures every time.
+    pictures every time. z: the noise (n, z_dim) itself in place of what rng would draw (`latent`).
     """
     if text.dim() != 2 or text.shape[0] != n:
         raise ValueError(f"text must have shape (n, d) with n = {n}, got {list(text.shape)}")
-    first = next(G.parameters())
-    rng = new_rng(recipe.seed, first.device) if rng is None else rng
-    z = normal(rng, _USE_STREAM, (n, recipe.z_dim), dtype=first.dtype)
+    if z is None:
+        first = next(G.parameters())
+        rng = new_rng(recipe.seed, first.device) if rng is None else rng
+        z = latent(recipe, rng, n, dtype=first.dtype)
     return G(z, text, Mode(statistics="running")).clamp(-1.0, 1.0)
 
 

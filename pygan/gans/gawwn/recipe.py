@@ -209,15 +209,33 @@ def step(state: State, recipe: Recipe, batch: LocatedCaptioned) -> dict[str, Ten
     return {name: value.detach() for name, value in logs.items()}
 
 
+def latent(recipe: Recipe, rng: Tensor, n: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The noise z of n pictures as `generate` draws it: (n, z_dim) from N(0, 1); rng: int64[2] {seed, offset}."""
+    return normal(rng, _USE_STREAM, (n, recipe.z_dim), dtype=dtype)
+
+
+def prior(recipe: Recipe) -> str:
+    """The distribution of z."""
+    return "normal"
+
+
 @torch.no_grad()
 def generate(
-    G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *, text: Tensor, where: Tensor | None = None
+    G: nn.Module,
+    recipe: Recipe,
+    n: int,
+    rng: Tensor | None = None,
+    *,
+    text: Tensor,
+    where: Tensor | None = None,
+    z: Tensor | None = None,
 ) -> Tensor:
     """n pictures of n texts, (n, c, h, w) in [-1, 1]; BatchNorm takes its running statistics.
 
     text: (n, d) on G's device; where: boxes (n, 4) or key points (n, k, 3) as in `LocatedCaptioned`, there too; None: a
     box of three quarters of the picture in its middle, or no point that can be seen. rng: int64[2] {seed, offset} of
-    the noise; None: the recipe's seed, the same pictures every time.
+    the noise; None: the recipe's seed, the same pictures every time. z: the noise (n, z_dim) itself in place of what
+    rng would draw (`latent`).
     """
     if text.dim() != 2 or text.shape[0] != n:
         raise ValueError(f"text must have shape (n, d) with n = {n}, got {list(text.shape)}")
@@ -229,8 +247,9 @@ def generate(
             where += torch.tensor(_MIDDLE, dtype=first.dtype, device=first.device)
     if where.shape != shape:
         raise ValueError(f"where must have shape {list(shape)}, got {list(where.shape)}")
-    rng = new_rng(recipe.seed, first.device) if rng is None else rng
-    z = normal(rng, _USE_STREAM, (n, recipe.z_dim), dtype=first.dtype)
+    if z is None:
+        rng = new_rng(recipe.seed, first.device) if rng is None else rng
+        z = latent(recipe, rng, n, dtype=first.dtype)
     return G(z, text, where, Mode(statistics="running")).clamp(-1.0, 1.0)
 
 

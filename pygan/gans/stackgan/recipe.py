@@ -309,12 +309,16 @@ def _paint(
     rows: int = 0,
 ) -> model.Painted:
     """G's pictures of texts (n, d). again: the step's second draw; rows: of noise, 1 for all the same, 0 for n."""
-    n, shift = rows or text.shape[0], _AGAIN if again else 0
-    z = philox.normal(rng, _Z + shift, (n, recipe.z_dim), dtype=text.dtype)
-    normal = _truncated_normal if recipe.arch == "tf" else philox.normal
-    eps = [normal(rng, stream + shift, (n, recipe.c_dim), dtype=text.dtype) for stream in (_EPS_1, _EPS_2)]
-    z, *eps = (noise.expand(text.shape[0], -1) for noise in (z, *eps))
+    noises = _noise(recipe, rng, rows or text.shape[0], shift=_AGAIN if again else 0, dtype=text.dtype)
+    z, *eps = (noise.expand(text.shape[0], -1) for noise in noises)
     return G(text, z, tuple(eps), mode)
+
+
+def _noise(recipe: Recipe, rng: Tensor, n: int, *, shift: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """z (n, z_dim), and eps of c for both stages (n, c_dim); shift: of the numbers in the random stream."""
+    z = philox.normal(rng, _Z + shift, (n, recipe.z_dim), dtype=dtype)
+    normal = _truncated_normal if recipe.arch == "tf" else philox.normal
+    return z, *(normal(rng, stream + shift, (n, recipe.c_dim), dtype=dtype) for stream in (_EPS_1, _EPS_2))
 
 
 def _truncated_normal(rng: Tensor, stream: int, shape: tuple[int, ...], *, dtype: torch.dtype) -> Tensor:
@@ -324,18 +328,42 @@ def _truncated_normal(rng: Tensor, stream: int, shape: tuple[int, ...], *, dtype
     return (math.sqrt(2.0) * torch.erfinv(u)).to(dtype)
 
 
+def latent(recipe: Recipe, rng: Tensor, n: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """All noise of n pictures as `generate` draws it, z and c's of both stages side by side: (n, z_dim + 2 c_dim).
+
+    rng: int64[2] {seed, offset}.
+    """
+    return torch.cat(_noise(recipe, rng, n, shift=0, dtype=dtype), dim=1)
+
+
+def prior(recipe: Recipe) -> str:
+    """The distribution of the noise."""
+    return "normal"
+
+
 @torch.no_grad()
 def generate(
-    G: model.StackG, recipe: Recipe, n: int, rng: Tensor | None = None, *, text: Tensor, same_noise: bool = False
+    G: model.StackG,
+    recipe: Recipe,
+    n: int,
+    rng: Tensor | None = None,
+    *,
+    text: Tensor,
+    same_noise: bool = False,
+    z: Tensor | None = None,
 ) -> Tensor:
     """Pictures of texts, (n, 3, s, s) in [-1, 1], with running statistics: no picture depends on the others.
 
     text: (n, d) embeddings on the device of G; between two of them lie pictures that change gradually. rng: int64[2]
     on the device {seed, offset} of z and of c's noise; without one the recipe's seed decides. same_noise: all rows have
-    the noise of the first, so that only texts make the difference. Errors: ValueError for a text of another shape.
+    the noise of the first, so that only texts make the difference. z: all the noise, (n, z_dim + 2 c_dim), in place of
+    what rng would draw (`latent`). Errors: ValueError for a text of another shape.
     """
     if text.shape != (n, _text_dim(recipe)):
         raise ValueError(f"text must have shape (n, d) = [{n}, {_text_dim(recipe)}], got {list(text.shape)}")
+    if z is not None:
+        z, *eps = z.split((recipe.z_dim, recipe.c_dim, recipe.c_dim), dim=1)
+        return G(text, z, tuple(eps), Mode(statistics="running")).image
     return _use(G, recipe, text, rng, rows=1 if same_noise else 0).image
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -333,15 +333,48 @@ def _precise(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def translate(G: Generator, recipe: Recipe, A: Tensor, rng: Tensor | None = None, *, to: str = "") -> Tensor:
+def translate(
+    G: Generator,
+    recipe: Recipe,
+    A: Tensor,
+    rng: Tensor | None = None,
+    *,
+    to: str = "",
+    code: Tensor | None = None,
+) -> Tensor:
     """G's images of A with the labels `to`, (n, c, h, w) in [-1, 1].
 
     A: (n, c, h, w) in [-1, 1], h and w multiples of `G.multiple`; to: names, a list such as "Blond_Hair,Male": these
-    labels are 1 and all others 0. With two data sets the names are all of one of them. rng plays no part.
-    Errors: UserError for names that the network does not know.
+    labels are 1 and all others 0. With two data sets the names are all of one of them. rng plays no part. code: what G
+    is told itself, (n, k) or (1, k), in place of `to`: see `codes`. Errors: UserError for names that the network does
+    not know.
     """
-    code = _code_of(recipe, to).to(A.device)
+    code = _code_of(recipe, to).to(A.device) if code is None else code
     return G(A, code.expand(A.shape[0], -1)).clamp(-1.0, 1.0)
+
+
+def codes(
+    recipe: Recipe, to: Sequence[str] = (), batch: Labelled | JointLabelled | None = None
+) -> list[tuple[str, Tensor]]:
+    """The stops of a walk between domains, name and code: what to tell G of n pictures (n, k), without a batch (1, k).
+
+    to: lists of names as in `translate`; none: each label in turn. batch: of the pictures that are walked with, whose
+    own labels are the first stop, "as it is", and of which each label is turned over in turn, as in `sample`.
+    Errors: UserError for names that the network does not know, or where there are less than two stops.
+    """
+    sets, stops = _sets(recipe), []
+    own = torch.zeros((1, len(sets[0].names))) if batch is None else batch.label
+    if batch is not None:
+        stops.append(("as it is", _code(recipe, sets[0], own)))
+    for name in to:
+        stops.append((name, _code_of(recipe, name).to(own.device).expand(own.shape[0], -1)))
+    for one in () if to else sets:
+        # Of the labels of a second set nothing is known.
+        label = own if one.first == 0 else own.new_zeros((own.shape[0], len(one.names)))
+        stops += [(name, _code(recipe, one, target)) for name, target in _targets(one, label)]
+    if len(stops) < 2:
+        raise UserError("a walk between domains needs two stops: name another --to, or leave --to out for all labels")
+    return stops
 
 
 def _code_of(recipe: Recipe, to: str) -> Tensor:
