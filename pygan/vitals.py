@@ -41,7 +41,8 @@ class Vitals:
         - `vital/checkerboard_2`, `_4`, and with `_real`: RMS amplitude of patterns that repeat every 2 or 4 pixels,
           grey levels
         - `vital/colour`: correlation of the colours with those of the target, where there is one;
-          `vital/colour_input`: of the brightness with that of the input, where there is no target
+          `vital/colour_input`: of the brightness with that of the input, where there is no target, and beside it
+          `vital/colour_chance`: that of real pictures with inputs that they have nothing to do with
         - `vital/diversity_fake`, `_real`, `_input`: RMS distance between two pictures of the last rows at 16x16 pixels,
           grey levels; not before there are 8 of them
         """
@@ -86,8 +87,10 @@ class Vitals:
         if target is not None:
             found["vital/colour"] = _correlation(thumbs["fake"], thumbs["real"])
         elif input is not None:
-            grey = (thumbs[name].mean(dim=1, keepdim=True) for name in ("fake", "input"))
-            found["vital/colour_input"] = _correlation(*grey)
+            grey = {name: thumb.mean(dim=1, keepdim=True) for name, thumb in thumbs.items()}
+            found["vital/colour_input"] = _correlation(grey["fake"], grey["input"])
+            if beside is not None and beside is not input:
+                found["vital/colour_chance"] = _correlation(grey["input"], grey["real"])
         return found
 
     def _diversity(self, name: str, thumbs: Tensor) -> Tensor | None:
@@ -132,7 +135,8 @@ def checkerboards(x: Tensor) -> dict[int, Tensor]:
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    """0-d, in [-1, 1]: of what differs from each picture's mean, in (n, c, h, w) and (n, c', h, w); 0 for flat ones."""
+    """0-d, in [-1, 1]: of what differs from each picture's mean, in (n, c, h, w) and (n', c', h, w); flat: 0."""
+    a, b = a[: len(b)], b[: len(a)]
     if a.shape[1] != b.shape[1]:
         a, b = a.mean(dim=1, keepdim=True), b.mean(dim=1, keepdim=True)
     a, b = (x - x.mean(dim=(1, 2, 3), keepdim=True) for x in (a, b))
