@@ -7,7 +7,7 @@ Every part is a function from plain data to `Html`; what is not Html is escaped.
 
 from __future__ import annotations
 
-from pygan.page.charts import Line, charts, curves, heading
+from pygan.page.charts import MOST, Line, charts, curves, heading
 from pygan.page.document import html, section
 from pygan.page.parts import (
     Html,
@@ -29,6 +29,7 @@ from pygan.page.parts import (
 )
 
 __all__ = [
+    "MOST",
     "Html",
     "Line",
     "badge",

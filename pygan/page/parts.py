@@ -150,7 +150,7 @@ def filtered(inner: Html, table_name: str, *, toggles: Mapping[str, str] | None 
 
 def picture(image: Image.Image, *, quality: int = 82) -> str:
     """The image as a data: URI, WebP (of 8 bits per channel, at most 16383 pixels a side)."""
-    return _uri(webp(image, quality))
+    return webp_uri(webp(image, quality))
 
 
 def webp(image: Image.Image, quality: int) -> bytes:
@@ -165,7 +165,8 @@ def webp(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _uri(data: bytes) -> str:
+def webp_uri(data: bytes) -> str:
+    """A WebP file as a data: URI."""
     return "data:image/webp;base64," + base64.b64encode(data).decode()
 
 
