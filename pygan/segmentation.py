@@ -104,8 +104,11 @@ def class_ious(hist: Tensor) -> Tensor:
 def ids(images: Tensor, palette: Palette, *, truth: bool = False) -> Tensor:
     """Class maps of pictures (n, c, h, w) in [-1, 1]: the class with the nearest colour, int64 (n, h, w) on the CPU.
 
-    c of 1 or 3. truth: a pixel nearest to an unlabelled colour is -1; else every pixel is one of the classes.
+    c of 1 or 3, or one plane for each class. truth: a pixel nearest to an unlabelled colour is -1; else every pixel is
+    one of the classes.
     """
+    if images.shape[1] > 3:
+        return images.argmax(dim=1).cpu()
     table = np.concatenate([palette.colours, palette.unlabelled]) if truth else palette.colours
     nearest, _ = _nearest(images, table)
     return torch.where(nearest < len(palette.colours), nearest, -1)
@@ -122,11 +125,16 @@ def find(images: Iterable[Tensor], given: Palette | None = None) -> Palette | No
 
     images: batches (n, c, h, w) in [-1, 1], of which all are looked at; given: the one that a user named, which fits
     where nine tenths of the pixels are within 32 grey levels of its colours (JPEG blurs class maps). Without one: a
-    known palette if 98 % are within 8, else the picture's own colours, at least 2 and at most 64, in sorted order.
+    known palette if 98 % are within 8, else the picture's own colours, at least 2 and at most 64, in sorted order. More
+    than three channels are planes, one for each class.
     """
-    batches = [to_bytes(rgb(part)) for part in images]
-    if not batches or not sum(map(len, batches)):
+    parts = [part for part in images if len(part)]
+    channels = parts[0].shape[1] if parts else 0
+    if channels > 3:
+        return Palette("label planes", np.zeros((channels, 3), np.uint8), tuple(map(str, range(channels))))
+    if channels not in (1, 3):
         return None
+    batches = [to_bytes(rgb(part)) for part in parts]
     pictures = [part.float().div(127.5).sub(1) for part in batches]
 
     def part_that_fits(palette: Palette, within: int) -> float:
@@ -163,9 +171,7 @@ def read_palette(spec: str) -> Palette:
         wanted = f"{', '.join(KNOWN)}, or a text file of r g b [name]"
         raise UserError(f"--palette {spec}: no such file; give {wanted}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"--palette {spec} is no text that can be read; a line `r g b [name]` a class is expected"
-        ) from (error)
+        raise UserError(f"--palette {spec} is no text; a line `r g b [name]` a class is expected") from (error)
     colours, names, ignored = [], [], []
     for number, line in enumerate(lines, start=1):
         words = line.replace(",", " ").split(maxsplit=3)

@@ -57,7 +57,7 @@ def of_network(net: Network) -> Perceptual:
 
     def compute(a: Tensor, b: Tensor) -> Tensor:
         pairs = zip(net(a), net(b), strict=True)
-        return sum(_apart(x.float(), y.float()).sum(dim=1).flatten(1).mean(dim=1) for x, y in pairs)
+        return sum(_apart(x.float(), y.float()).sum(dim=1).reshape(len(a), -1).mean(dim=1) for x, y in pairs)
 
     facts = net.facts | {"note": "feature distance of a network given by the user, no LPIPS"}
     return Perceptual(f"feature distance by {net.name} ({net.sha256})", compute, facts)

@@ -1,0 +1,45 @@
+"""How far a long measurement is: a bar on a terminal, a line now and then in a pipe."""
+
+from __future__ import annotations
+
+import time
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pygan import log
+
+_EVERY_S = 10.0  # a plain line this often
+
+
+class Bar:
+    """A context that is told of pictures that are done. total: of all of them; quiet: says nothing."""
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        self._total, self._quiet, self._done = total, quiet, 0
+        self._start = self._said = time.monotonic()
+        self._out = log.console()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Bar:
+        if self._out.is_terminal and not self._quiet:
+            columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TextColumn("{task.fields[text]}"))
+            self._bar = Progress(*columns, console=self._out, transient=True)
+            self._task = self._bar.add_task("evaluate", total=self._total, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def add(self, pictures: int, what: str = "") -> None:
+        """So many more are done. what: of what."""
+        self._done += pictures
+        now = time.monotonic()
+        rate = self._done / max(now - self._start, 1e-9)
+        text = f"{what}  {rate:.1f} images/s  {log.duration((self._total - self._done) / rate)} left".strip()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, text=text)
+        elif not self._quiet and now - self._said >= _EVERY_S:
+            self._said = now
+            self._out.print(f"{self._done:>8}/{self._total} images  {text}", markup=False)

@@ -1,0 +1,43 @@
+"""What evaluation.json says, for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pygan.evaluate import definitions
+
+
+def show(out: Console, facts: dict[str, Any]) -> None:
+    """The table of scores, a column for each way; below it notes and the networks that measured."""
+    ways = facts["ways"]
+    data, run = facts["data"], facts["run"]
+    title = f"{run} at {facts['images_seen']:,} images ({facts['checkpoint']}), {data['split']} pictures"
+    shown = Table(title=title, title_justify="left", title_style="")
+    shown.add_column("")
+    for way in ways:
+        shown.add_column("" if way == "output" and len(ways) == 1 else way, justify="right")
+    shown.add_row("generated, real", *(f"{one['generated']:,}, {one['real']:,}" for one in ways.values()))
+    for name in facts["definitions"]:
+        what = definitions.of(name)
+        head = f"{what.head} ({what.better} is better)"
+        shown.add_row(head, *(_text(one["scores"].get(name), what.digits) for one in ways.values()))
+    out.print(shown)
+    for note in facts["notes"]:
+        out.print(note, markup=False)
+    for role, network in facts["networks"].items():
+        details = ", ".join(f"{network[key]}" for key in ("kind", "note") if network.get(key))
+        file = f", {network['file']} ({network['sha256']})" if "file" in network else ""
+        out.print(f"{role:10} {network['name']}: {details}{file}", markup=False)
+
+
+def _text(score: dict[str, Any] | None, digits: int) -> str:
+    """12.3 [11.9, 12.8] of pictures, 0.01 ± 0.002 of subsets."""
+    if score is None:
+        return "-"
+    value = f"{score['value']:.{digits}f}"
+    if "low" in score:
+        return f"{value} [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
+    return f"{value} ± {score['std']:.{digits}f}" if "std" in score else value
