@@ -117,7 +117,8 @@ def _parser(verb: str, train_gan: str | None, doctor_gan: str | None = None) -> 
 
     command.add_arguments(data.add_subparsers(dest="act", metavar="ACT", required=True, parser_class=_Parser))
 
-    doctor = verbs.add_parser("doctor", help="what this machine has, what is missing, what it costs", **formatter)
+    doctor = verbs.add_parser("doctor", help="what this machine lacks; or what went wrong in a run", **formatter)
+    doctor.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run directory (default: look at the machine)")
     doctor.add_argument("--json", action="store_true", help="the same as JSON")
     doctor.add_argument("--kernels", metavar="GAN", help="which kernel computes each layer of its step, and why")
     if doctor_gan:
@@ -292,6 +293,8 @@ def _run(argv: Sequence[str]) -> int:
         from pygan.data import command
 
         return command.run(args)
+    if args.run is not None and args.kernels:
+        raise UserError(f"--kernels looks at a recipe and {args.run} is a run: leave one of them out")
     if args.kernels:
         from pygan import kernels
 
@@ -301,7 +304,7 @@ def _run(argv: Sequence[str]) -> int:
         return kernels.report(gan, args.kernels, args.preset, given, args.device)
     from pygan import doctor
 
-    return doctor.run(as_json=args.json)
+    return doctor.run(as_json=args.json) if args.run is None else doctor.of_run(args.run, as_json=args.json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

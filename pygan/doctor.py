@@ -1,4 +1,5 @@
 """`pygan doctor`: what this machine has for pygan, and for each thing that is missing, what it costs and how to get it.
+`pygan doctor RUN`: what went wrong in a run.
 
 Every probe looks at one thing and never fails: what cannot be found is a finding too. Nothing here uses the network.
 """
@@ -56,6 +57,33 @@ def run(as_json: bool = False) -> int:
             print(f"{'':<{width}}    how to get it: {finding.remedy}")
     lacking = sum(bool(finding.costs) for finding in findings)
     print(f"\npygan {__version__}: " + (f"{lacking} of {len(findings)} could be better" if lacking else "all is there"))
+    return 0
+
+
+def of_run(run: Path, as_json: bool = False) -> int:
+    """Print the diagnosis of a run directory, replayed from its rows: findings in the order in which they came up.
+
+    As JSON: {run, gan, rows, steps, findings: [...], unchecked}. Returns 0, also with findings. Errors: UserError.
+    """
+    from pygan import diagnosis
+
+    told = diagnosis.replayed(run)
+    if as_json:
+        findings = [finding.to_json() for finding in told.findings]
+        facts = {"run": str(run), "gan": told.gan, "rows": told.rows, "steps": told.steps}
+        print(json.dumps(facts | {"findings": findings, "unchecked": told.unseen}, indent=2))
+        return 0
+    for finding in told.findings:
+        print(f"{finding.name} (said at step {finding.steps}, {finding.images} images)")
+        print(f"    {finding.line}")
+        print(f"    what people do: {finding.advice}")
+    if not told.rows:
+        print(f"{run} has no rows yet: nothing to look at")
+        return 0
+    count = len(told.findings) or "no"
+    print(f"{count} finding{'' if count == 1 else 's'} in {told.rows} rows up to step {told.steps}")
+    if told.unseen:
+        print(f"not checked: {told.unseen}")
     return 0
 
 

@@ -77,7 +77,7 @@ def loss_imbalance(rows: Rows, case: Case) -> Answer:
 
 
 # Evaluations are of some dozen pictures: a held-out mean moves by a few percent between them.
-_RISE, _GAP, _LEAST = 1.05, 1.3, 4
+_RISE, _GAP, FEWEST_EVALUATIONS = 1.05, 1.3, 5
 
 
 def memorisation(rows: Rows, case: Case) -> Answer:
@@ -87,7 +87,7 @@ def memorisation(rows: Rows, case: Case) -> Answer:
         return None
     name = next(key for key in every[-1].values if key.startswith("held_out/")).removeprefix("held_out/")
     told = [row for row in every if f"held_out/{name}" in row.values and f"train/{name}" in row.values]
-    if len(told) <= _LEAST:
+    if len(told) < FEWEST_EVALUATIONS:
         return None
     held_out = [row.values[f"held_out/{name}"] for row in told]
     train = [row.values[f"train/{name}"] for row in told]

@@ -78,6 +78,8 @@ def optimum(loss: str, case: Case) -> Optimum | None:
     flip = case.number("label_flip", 0.0)
     real, fake = real + flip * (1.0 - 2.0 * real), flip
     mean = (real + fake) / 2.0
+    if not 0.0 < mean < 1.0:
+        return None
     halved = loss in ("vanilla", "lsgan")
     scale = case.number("d_loss_scale", 0.5) if halved else 1.0
     if case.get("d_batches") == "one_class" and not halved:

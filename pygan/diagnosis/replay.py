@@ -17,6 +17,7 @@ DIVERGED_ADVICE = "start a new --run with a lower --lr, or without --amp"
 class Replay(NamedTuple):
     """What a run's files say."""
 
+    gan: str
     findings: list[Finding]
     rows: int
     steps: int  # of the last row
@@ -41,10 +42,7 @@ def replayed(run: Path) -> Replay:
     diagnosis = Diagnosis(facts["recipe"], facts["gan"])
     findings = [finding for row in _forward(rows) for finding in diagnosis.see(row)]
     findings += _diverged(rows, said)
-    unseen = ""
-    if diagnosis.seen_rows and not diagnosis.seen_vitals:
-        unseen = "gradients, colours, checkerboards and diversity were not recorded in this run"
-    return Replay(findings, diagnosis.seen_rows, diagnosis.seen_steps, unseen)
+    return Replay(facts["gan"], findings, diagnosis.seen_rows, diagnosis.seen_steps, diagnosis.unseen())
 
 
 def _unreadable(run: Path, error: OSError) -> UserError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections import deque
 from collections.abc import Mapping
 from statistics import median
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 WINDOW = 10  # rows over which a value is called steady, or a median is taken
 _BASELINE = range(5, 35)  # rows of a phase that say what a gradient usually is; the first ones are of random weights
+_LARGEST = sys.float_info.max
 _STEP = ("loss/", "logit/", "energy/")  # keys of what a step returned
 
 
@@ -34,7 +35,9 @@ def read(row: Mapping[str, Any]) -> Row | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_LARGEST < value < _LARGEST  # not of NaN, nor of an integer that no float can hold
 
 
 class Rows:
@@ -129,7 +132,7 @@ class Case:
 
     def number(self, name: str, default: float) -> float:
         value = self.recipe.get(name, default)
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else default
+        return float(value) if _is_number(value) else default
 
     def loss(self, rows: Rows) -> str:
         """How D's opinion becomes a loss: vanilla, softplus, lsgan, wgangp, energy or began."""

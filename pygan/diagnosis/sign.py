@@ -22,5 +22,5 @@ DIFFERENT = 5.0  # grey levels: real pictures, or inputs, that are more alike as
 
 
 def of(end: str) -> str:
-    """ " of A" for what ends in _A: of which domain, or way, a line is."""
+    """Of which domain, or way, a line is: " of A" for keys that end in _A, "" without an ending."""
     return f" of {end.lstrip('_')}" if end else ""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pygan.diagnosis.detectors import DETECTORS, Detector
+from pygan.diagnosis.of_balance import FEWEST_EVALUATIONS
 from pygan.diagnosis.rows import Case, Row, Rows, read
 from pygan.diagnosis.sign import Sign
 
@@ -44,7 +45,8 @@ class Diagnosis:
         self._spells = [Spell(detector) for detector in DETECTORS]
         self.seen_rows = 0
         self.seen_steps = 0
-        self.seen_vitals = False
+        self._seen_vitals = False
+        self._evaluations = 0  # of held-out and training items
 
     def see(self, row: Mapping[str, Any]) -> list[Finding]:
         """What is to be said after one more row of metrics.jsonl: findings that were not said before.
@@ -55,7 +57,8 @@ class Diagnosis:
             return []
         self.seen_rows += 1
         self.seen_steps = known.steps
-        self.seen_vitals |= any(key.startswith("vital/") for key in known.values)
+        self._seen_vitals |= any(key.startswith("vital/") for key in known.values)
+        self._evaluations += known.is_evaluation and any(key.startswith("train/") for key in known.values)
         if self._rows.is_over(known):
             self._rows = Rows()
             for spell in self._spells:
@@ -64,6 +67,16 @@ class Diagnosis:
         kinds = (bool(known.kinds), known.is_evaluation)
         found = (spell.look(self._rows, self._case, known) for spell in self._spells if kinds[spell.of_evaluations])
         return [finding for finding in found if finding is not None]
+
+    def unseen(self) -> str:
+        """What the rows so far could not tell, and why; "" if nothing."""
+        parts = []
+        if not self._seen_vitals:
+            parts.append("gradients, colours, patterns and diversity (no vital/... in its rows)")
+        if self._evaluations < FEWEST_EVALUATIONS:
+            kind = "of held-out and training items"
+            parts.append(f"memorisation ({self._evaluations} evaluations {kind}, {FEWEST_EVALUATIONS} are needed)")
+        return "; ".join(parts)
 
 
 class Spell:
