@@ -55,8 +55,11 @@ class Log:
             self._task = self._bar.add_task("train", total=total_images, completed=images_seen, text="")
             self._bar.start()
 
-    def row(self, images: int, steps: int, values: dict[str, float], facts: dict[str, Any]) -> None:
-        """One row: values are losses and logits by log key, facts are epoch and learning rate. Errors: OSError."""
+    def row(self, images: int, steps: int, values: dict[str, float], facts: dict[str, Any]) -> dict[str, Any]:
+        """One row, as it is recorded: values are losses and logits by log key, facts are epoch and learning rate.
+
+        Errors: OSError.
+        """
         elapsed = time.monotonic() - self._start
         rate = (images - self._first_images) / elapsed if elapsed > 0 else 0.0
         row = {"images": images, "steps": steps, **facts, **values, "images_per_s": round(rate, 3)}
@@ -72,6 +75,7 @@ class Log:
         elif time.monotonic() - self._last_line >= _PLAIN_EVERY_S or images >= self._total:
             self._last_line = time.monotonic()
             self.out.print(f"{images:>8}/{self._total} images  {text}")
+        return row
 
     def picture(self, name: str, pixels: np.ndarray, images: int) -> None:
         """A picture for TensorBoard: uint8 (h, w, 3)."""

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+HIGHER_IS_BETTER = frozenset(
+    ("ssim", "psnr", "gradient_correlation", "is", "pixel_accuracy", "class_accuracy", "class_iou")
+)  # of every other metric, in this file or of a GAN, less is better
 PEAK = 2.0  # the range of [-1, 1]
 _GREY = (0.299, 0.587, 0.114)
 _BLOCKS = 8  # each way, that `colour_l1` compares

@@ -74,7 +74,21 @@ class BaseRecipe:
     checkpoint_every_images: int = option(5000, "a checkpoint this often", unit="images", session=True)
     keep_every_images: int = option(0, "keep a checkpoint for good this often; 0: never", unit="images", session=True)
     sample_images: int = option(8, "held-out items in a sample grid", unit="images", session=True)
-    eval_images: int = option(64, "held-out items measured at a checkpoint", unit="images", session=True)
+    eval_images: int = option(
+        64, "held-out items, and as many training items, measured at an evaluation", unit="images", session=True
+    )
+    eval_every_images: int = option(
+        0, "an evaluation this often; 0: at checkpoints; a new best is kept at once", unit="images", session=True
+    )
+    best_by: str = option(
+        "", "metric that decides about checkpoints/best: fid, kid, is, lpips or the GAN's own; none: its first",
+        session=True,
+    )  # fmt: skip
+    eval_features: str = option(
+        "", "network for --best-by fid, kid, is: inception:FILE, or a TorchScript or ONNX file", session=True
+    )
+    eval_lpips: str = option("", "network for --best-by lpips: alex:FILE, vgg:FILE or a TorchScript file", session=True)
+    diagnose: bool = option(True, "say what goes wrong while training: a dead D, collapse, ...", session=True)
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -94,7 +108,13 @@ class BaseRecipe:
             "max_minutes": 0,
         }
         at_least |= {"log_every_images": 0, "sample_every_images": 1, "checkpoint_every_images": 1, "sample_images": 1}
-        at_least |= {"keep_every_images": 0, "eval_images": 1, "weight_decay": 0.0, "ema_half_life_images": 0.0}
+        at_least |= {
+            "keep_every_images": 0,
+            "eval_images": 1,
+            "eval_every_images": 0,
+            "weight_decay": 0.0,
+            "ema_half_life_images": 0.0,
+        }
         for name, least in at_least.items():
             if getattr(self, name) < least:
                 raise UserError(f"{flag(name)} must be at least {least}, got {getattr(self, name)}")
@@ -115,22 +135,26 @@ def flag(name: str) -> str:
 def add_flags(parser: argparse.ArgumentParser, recipe_type: type[BaseRecipe], without: Sequence[str] = ()) -> None:
     """One flag per field, but those named in `without`.
 
-    A flag that is not given does not appear in the namespace, so a preset can fill it.
+    A flag that is not given does not appear in the namespace, so a preset can fill it. `--eval-every-images` and its
+    like may be written `--eval-every`.
     """
     types = get_type_hints(recipe_type)
     for field in fields(recipe_type):
         if field.name in without:
             continue
         text = field.metadata["help"] + _default_text(field)
+        names = [flag(field.name)]
+        if field.name.endswith("_every_images"):
+            names.append(names[0].removesuffix("-images"))
         common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
         if types[field.name] is bool:
-            parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, **common)
+            parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
         elif field.metadata["choices"]:
-            parser.add_argument(flag(field.name), choices=field.metadata["choices"], **common)
+            parser.add_argument(*names, choices=field.metadata["choices"], **common)
         else:
             kind = types[field.name]
             metavar = {int: "N", float: "X", str: "TEXT"}[kind]
-            parser.add_argument(flag(field.name), type=kind, metavar=metavar, **common)
+            parser.add_argument(*names, type=kind, metavar=metavar, **common)
 
 
 def _default_text(field: dataclasses.Field) -> str:

@@ -1,4 +1,4 @@
-"""A run directory explains itself: recipe.json, metrics.jsonl, scores.json, events*, samples/, checkpoints/."""
+"""A run directory explains itself: recipe.json, metrics.jsonl, findings.jsonl, samples/, checkpoints/, and more."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from pygan.errors import UserError
 
 RECIPE, METRICS, SCORES = "recipe.json", "metrics.jsonl", "scores.json"
+FINDINGS, ENVIRONMENT = "findings.jsonl", "environment.json"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -101,6 +102,11 @@ def read_facts(path: Path) -> dict[str, Any]:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, oldest first; a row that was cut short is left out."""
     return [row for _, row in _rows(path / METRICS)] if (path / METRICS).exists() else []
+
+
+def read_findings(path: Path) -> list[dict[str, Any]]:
+    """The findings of findings.jsonl as they were said, oldest first; one that was cut short is left out."""
+    return [row for _, row in _rows(path / FINDINGS)] if (path / FINDINGS).exists() else []
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

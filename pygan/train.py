@@ -21,10 +21,11 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from pygan import checkpoint, device, gans, heldout, log, optim, pictures, resume
+from pygan import checkpoint, device, gans, heldout, log, optim, pictures, resume, watch
 from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
 from pygan.graph import GraphedStep, Step
+from pygan.judge import Judge
 from pygan.nn import full_precision
 from pygan.recipe import BaseRecipe
 from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, read_metrics, write_atomic
@@ -66,6 +67,8 @@ class _Run:
     data: str = ""  # fingerprint of the pictures
     best: tuple[float, int] | None = None  # yardstick of checkpoints/best, and its images seen
     log: log.Log | None = None
+    judge: Judge | None = None
+    watch: watch.Watch | None = None  # None: --no-diagnose
 
     @property
     def go_on(self) -> str:
@@ -119,6 +122,8 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
                     recipe = gan.resolve(recipe, feed.facts)
                 held_out = feeds.enter_context(_feed(gan, recipe, phase, "held-out", where, device.Place()))
                 before, run = run, _open(gan, name, recipe, phase, run_dir, feed, held_out, where, dtype, place.world)
+                run.judge = feeds.enter_context(contextlib.closing(Judge(gan, run.recipe, held_out, where)))
+                run.judge.check(_nets(run))
                 if session.dry_run:
                     return _show(out, run, recipe)
                 if new:
@@ -127,6 +132,7 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
                     found = _newest(run_dir)
                 if before is not None:
                     _inherit(run, before)
+                    _write(run, _begin_to_watch)
                     _introduce(out, run, None)
                 elif _take_up(out, run, found, session, told=not new):
                     stack.callback(run.log.close)
@@ -172,6 +178,7 @@ def _take_up(out: Console, run: _Run, found: checkpoint.Found | None, session: S
         out.print(f"{path} is at step {run.state.steps} already; nothing to do for --max-steps {most}")
         return False
     _write(run, _open_log)
+    _write(run, _note_session)
     return True
 
 
@@ -263,6 +270,17 @@ def _open_log(run: _Run) -> None:
     )
 
 
+def _note_session(run: _Run) -> None:
+    """Write down where this session runs, and begin to watch the run. Errors: OSError."""
+    watch.note_environment(run.dir, run.state.device, run.dtype, run.state.images_seen)
+    _begin_to_watch(run)
+
+
+def _begin_to_watch(run: _Run) -> None:
+    if run.recipe.diagnose:
+        run.watch = watch.Watch(run.dir, run.name, run.recipe, run.state.images_seen)
+
+
 def _introduce(out: Console, run: _Run, found: checkpoint.Found | None) -> None:
     """Say what is about to happen: data, networks, device, and where from."""
     state, images = run.state, run.end - run.first
@@ -298,7 +316,7 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
             batch = run.feed.address(here)
         except UserError:  # a picture vanished or was changed: keep what has been learned
             if not int(state.watch[1]):  # never a state that has diverged
-                _write(run, _save, finished=False, judge=False)
+                _write(run, _save, finished=False, better=False)
             raise
         epoch = here // run.feed.n_items + 1
         factor = _lr_factor(run.gan, recipe, epoch, here // per_step)
@@ -313,14 +331,21 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
         over = state.images_seen >= run.end
         last = over and run.end == run.total
         why = "" if last else _why_stop(recipe, session, state.steps, began, came)
-        if over or why or _row_due(recipe, before, state.images_seen, last_row):
+        saves = over or _due(recipe.checkpoint_every_images, before, state.images_seen)
+        told = over or _due(recipe.eval_every_images or recipe.checkpoint_every_images, before, state.images_seen)
+        found, better = {}, False
+        if (told or why) and not came:  # a signal waits for nobody: no measuring
+            _stop_if_diverged(run, logs, batch)
+            found, better = _evaluate(run)
+        if told or why or _row_due(recipe, before, state.images_seen, last_row):
             last_row = time.monotonic()
-            _write(run, _row, logs, batch, epoch, recipe.lr * factor)
+            # An evaluation only because training stops here would not be in the rows of a run that goes on.
+            _write(run, _row, logs, batch, epoch, recipe.lr * factor, found if told else {})
         if over or _due(recipe.sample_every_images, before, state.images_seen):
             _write(run, _sample)
-        if over or why or _due(recipe.checkpoint_every_images, before, state.images_seen):
+        if saves or why or better:
             _stop_if_diverged(run, logs, batch)
-            _write(run, _save, finished=last, judge=not came)  # a signal waits for nobody: no measuring
+            _write(run, _save, finished=last, better=better)
             if _due(recipe.keep_every_images, before, state.images_seen):
                 _write(run, _keep, f"images-{state.images_seen:09d}")
         if why:
@@ -398,10 +423,16 @@ def _row_due(recipe: BaseRecipe, before: int, now: int, last_row: float) -> bool
     return time.monotonic() - last_row >= LOG_EVERY_S
 
 
-def _row(run: _Run, logs: Mapping[str, Tensor], batch: Any, epoch: int, lr: float) -> None:
-    """Read the losses (the one wait), record them, and stop if one of them is no number. Errors: Diverged, OSError."""
+def _row(run: _Run, logs: Mapping[str, Tensor], batch: Any, epoch: int, lr: float, scores: Mapping[str, float]) -> None:
+    """Read the losses (the one wait) and what the pictures of the step look like, record them with the scores of an
+    evaluation, say what goes wrong, and stop if a loss is no number. Errors: Diverged, OSError.
+    """
     _stop_if_diverged(run, logs, batch)
-    run.log.row(run.state.images_seen, run.state.steps, _read(logs), {"epoch": epoch, "lr": lr})
+    vitals = run.watch.vitals(run.state) if run.watch else {}
+    values = _read({**logs, **vitals}) | scores
+    row = run.log.row(run.state.images_seen, run.state.steps, values, {"epoch": epoch, "lr": lr})
+    for line in run.watch.see(row) if run.watch else ():
+        run.log.say(line)
 
 
 def _read(logs: Mapping[str, Tensor]) -> dict[str, float]:
@@ -413,7 +444,9 @@ def _read(logs: Mapping[str, Tensor]) -> dict[str, float]:
 def _stop_if_diverged(run: _Run, logs: Mapping[str, Tensor], batch: Any) -> None:
     """Errors: Diverged, if any step so far had a NaN or Inf in a loss; so no such state is ever saved."""
     if first := int(run.state.watch[1]):
-        raise Diverged(_diverged(run, first, _read(logs), batch))
+        line = _diverged(run, first, _read(logs), batch)
+        _write(run, _note_diverged, first, line)
+        raise Diverged(line)
 
 
 def _diverged(run: _Run, first: int, values: Mapping[str, float], batch: Any) -> str:
@@ -425,6 +458,10 @@ def _diverged(run: _Run, first: int, values: Mapping[str, float], batch: Any) ->
         f"{bad} became NaN or infinite at step {first}, first seen in {_first_bad_module(run, batch)}; {left}. "
         "Start a new --run with a lower --lr, or without --amp"
     )
+
+
+def _note_diverged(run: _Run, first: int, line: str) -> None:
+    watch.note_diverged(run.dir, run.state.images_seen, run.state.steps, first, line)
 
 
 def _first_bad_module(run: _Run, batch: Any) -> str:
@@ -465,22 +502,23 @@ def _nets(run: _Run) -> dict[str, nn.Module]:
     return run.state.nets | run.state.ema
 
 
-def _scores(run: _Run, most: int) -> heldout.Scores:
-    nets = _nets(run)
-    with full_precision():
-        return heldout.means(lambda batch: run.gan.measure(nets, run.recipe, batch), run.held_out, most)
+def _evaluate(run: _Run) -> tuple[heldout.Scores, bool]:
+    """Measure held-out and training items: (what the rows are to say of it, is it the best so far?)."""
+    nets, most = _nets(run), run.recipe.eval_images
+    scores = run.judge.scores(nets, most)
+    yardstick = run.judge.yardstick(scores)
+    if better := run.best is None or yardstick < run.best[0]:
+        run.best = (yardstick, run.state.images_seen)
+    seen = run.judge.of_training_items(nets, most)
+    named = {f"held_out/{name}": value for name, value in scores.items()}
+    return named | {f"train/{name}": value for name, value in seen.items()}, better
 
 
-def _save(run: _Run, *, finished: bool, judge: bool) -> None:
-    """Write `last`, and keep it as `best` if the held-out yardstick has never been lower. Errors: OSError."""
-    better = False
-    if judge:
-        yardstick = next(iter(_scores(run, run.recipe.eval_images).values()))
-        if better := run.best is None or yardstick < run.best[0]:
-            run.best = (yardstick, run.state.images_seen)
+def _save(run: _Run, *, finished: bool, better: bool) -> None:
+    """Write `last`, and keep it as `best` too if it is. Errors: OSError."""
     run.log.flush()
     extra = {"finished": finished, "best": run.best, "data": run.data, "threads": torch.get_num_threads()}
-    extra |= {"phase": run.phase, "phase_first": run.first}
+    extra |= {"phase": run.phase, "phase_first": run.first, "best_by": run.recipe.best_by}
     checkpoint.save(run.dir.checkpoints, run.state, {"gan": run.name, "recipe": recipes.to_dict(run.recipe)}, extra)
     if better:
         _keep(run, "best")
@@ -510,6 +548,12 @@ def _resume(run: _Run, found: checkpoint.Found) -> None:
     was, now = found.facts.get("threads"), torch.get_num_threads()
     if run.state.device.type == "cpu" and was != now:
         say(f"the run used {was} threads so far, now {now}: from here on sums differ in their last bits")
+    if (by := found.facts.get("best_by", "")) != run.recipe.best_by:
+        names = " before, ".join(
+            f"by {name}" if name else "by the GAN's first metric" for name in (by, run.recipe.best_by)
+        )
+        say(f"checkpoints/best was chosen {names} now: it is chosen anew")
+        return
     match found.facts.get("best"):
         case [float() as yardstick, int() as images]:
             run.best = (yardstick, images)
@@ -538,7 +582,7 @@ def _fingerprint(*feeds: Any) -> str:
 def _conclude(run: _Run) -> None:
     """The final table, and where everything lies. Errors: OSError."""
     most = min(run.held_out.n_items, 500)
-    table = {f"{run.name} (this run)": _scores(run, most)}
+    table = {f"{run.name} (this run)": run.judge.scores(_nets(run), most)}
     if hasattr(run.gan, "baselines"):
         training = heldout.batches(run.feed, run.feed.n_items)
         for name, measure in run.gan.baselines(run.recipe, training).items():
@@ -547,7 +591,7 @@ def _conclude(run: _Run) -> None:
     facts = {"images": run.state.images_seen, "held_out": most, "scores": table}
     write_atomic(run.dir.path / SCORES, (json.dumps(facts, indent=2) + "\n").encode())
     run.log.out.print(log.scores_table(f"{most} held-out items", table))
-    yardstick = next(iter(next(iter(table.values()))))
+    yardstick = run.recipe.best_by or next(iter(next(iter(table.values()))))
     use = "translate {} PICTURE... -o DIR" if hasattr(run.gan, "translate") else "sample {} -o PICTURE.png"
     for what, where in {
         "samples": max(run.dir.samples.glob("images-*.png"), default="none yet"),

@@ -10,7 +10,7 @@ FLOOR = {"__main__": 5, "gans": 3, "ops": 1, "streams": 1, "errors": 0, "version
 FLOOR |= dict.fromkeys(
     (
         "train", "resume", "graph", "translate", "sample", "doctor", "kernels", "heldout", "log", "use", "imports",
-        "evaluate", "report", "compare", "study", "quiz", "judge",
+        "evaluate", "report", "compare", "study", "quiz", "judge", "watch",
     ),
     4,
 )  # fmt: skip

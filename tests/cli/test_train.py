@@ -1,5 +1,7 @@
 """`pygan train` from outside: what it writes, what it says, and how it takes bad input."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,10 +14,17 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+from pygan import judge, use
 from pygan.__main__ import main
+from pygan.gans import pix2pix
 from pygan.rundir import read_metrics
 
 TINY = ["train", "pix2pix", "--preset", "tiny", "--device", "cpu", "--no-tensorboard"]
+
+
+def without_clock(row):
+    """A row but for its speed, and for diversity, which is measured over the last rows of the same session."""
+    return {k: v for k, v in row.items() if k != "images_per_s" and not k.startswith("vital/diversity")}
 
 
 def pygan(*argv, **kwargs):
@@ -54,7 +63,7 @@ def fails(capfd, *argv):
 
 def same_bits(run, other):
     """Every row but for the clock, every weight, moment and random number of the two is the same."""
-    rows = [[{k: v for k, v in row.items() if k != "images_per_s"} for row in read_metrics(p)] for p in (run, other)]
+    rows = [[without_clock(row) for row in read_metrics(p)] for p in (run, other)]
     assert rows[0] == rows[1]
     for name in ("G", "D", "state"):
         a, b = (load_file(p / "checkpoints" / "last" / f"{name}.safetensors") for p in (run, other))
@@ -364,3 +373,59 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capfd):
     assert "first seen in module" in line
     for found in (tmp_path / "run" / "checkpoints").glob("*/manifest.json"):
         assert json.loads(found.read_text())["steps"] < 32
+
+
+def test_evaluations_come_as_often_as_asked_and_the_best_is_kept_at_once(tmp_path):
+    run = tmp_path / "run"
+    flags = ["--preset", "tiny", "--device", "cpu", "--no-tensorboard", "--run", str(run), "--log-every", "2"]
+    assert main(["train", "pix2pix", *flags, "--eval-every", "4", "--best-by", "ssim"]) == 0
+    rows = [row for row in read_metrics(run) if "held_out/ssim" in row]
+    assert [row["images"] for row in rows] == list(range(4, 33, 4))
+    for row in rows:
+        assert {"held_out/l1", "train/l1", "train/ssim", "loss/G"} <= row.keys()
+    best = max(rows, key=lambda row: row["held_out/ssim"])
+    manifest = json.loads((run / "checkpoints" / "best" / "manifest.json").read_text())
+    assert manifest["images_seen"] == best["images"]
+    net = use.load(run, "best", "cpu")
+    assert net.images_seen == best["images"]
+
+
+def test_training_items_are_measured_whole_and_always_the_same(tmp_path):
+    recipe = pix2pix.resolve(pix2pix.Recipe(**pix2pix.PRESETS["tiny"]))
+    nets = pix2pix.build(recipe, "cpu").nets
+    with (
+        pix2pix.batches(recipe, "held-out", "cpu") as held_out,
+        contextlib.closing(judge.Judge(pix2pix, recipe, held_out, torch.device("cpu"))) as judged,
+        contextlib.closing(
+            pix2pix.batches(dataclasses.replace(recipe, load_size=32, flip=False), "train", "cpu")
+        ) as feed,
+    ):
+        first, again = (judged.of_training_items(nets, 4) for _ in range(2))
+        with torch.no_grad():
+            direct = [float(pix2pix.measure(nets, recipe, feed.get(k))["l1"]) for k in (0, 2)]
+        assert first == again
+        assert first["l1"] == pytest.approx(sum(direct) / 2, rel=1e-5)
+        assert first != judged.scores(nets, 4)
+
+
+@pytest.mark.parametrize("metric", ["nonsense", "loss/G"])
+def test_a_metric_that_is_not_there_is_named_before_anything_is_written(tmp_path, capsys, metric):
+    run = tmp_path / "run"
+    assert (
+        main(["train", "pix2pix", "--preset", "tiny", "--device", "cpu", "--run", str(run), "--best-by", metric]) == 2
+    )
+    said = capsys.readouterr().err
+    assert f"--best-by {metric}" in said
+    assert "gradient_correlation" in said
+    assert said.count("\n") == 1
+    assert not run.exists()
+
+
+def test_each_session_notes_where_it_runs(tmp_path):
+    run = tmp_path / "run"
+    flags = ["train", "pix2pix", "--preset", "tiny", "--device", "cpu", "--no-tensorboard", "--run", str(run)]
+    assert main([*flags, "--max-steps", "3"]) == 0
+    assert main(flags) == 0
+    sessions = json.loads((run / "environment.json").read_text())["sessions"]
+    assert [session["images"] for session in sessions] == [0, 6]
+    assert {"pygan", "torch", "python", "device", "precision", "threads", "command", "began"} <= sessions[0].keys()

@@ -32,7 +32,10 @@ def train(name, path, *more):
 
 
 def rows(run):
-    return [{k: v for k, v in row.items() if k != "images_per_s"} for row in read_metrics(run)]
+    return [
+        {k: v for k, v in row.items() if k != "images_per_s" and not k.startswith("vital/diversity")}
+        for row in read_metrics(run)
+    ]  # diversity is measured over the last rows of the same session
 
 
 def test_a_run_leaves_everything(whole):
