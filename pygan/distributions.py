@@ -16,56 +16,76 @@ from torch import Tensor
 KEPT = 10_000  # features that `Reservoir` keeps at most: 2048 numbers each are 82 MB
 SUBSETS, SUBSET_SIZE = 100, 1000  # of the KID
 SPLITS = 10  # of the Inception score
+_AT_ONCE = 512  # features that are merged at once
 
 
 class Score(NamedTuple):
-    """A mean over subsets or splits, and their population standard deviation."""
+    """A mean over subsets or splits, their population standard deviation, and how many of them there were."""
 
     mean: float
     std: float
+    parts: int
 
 
 class Moments:
-    """Number, mean (d,) and scatter (d, d) of features, in float64 on the CPU.
+    """Number, mean (d,) and covariance (d, d) of features, in float64 on the CPU.
 
-    Sums of squares are taken about each batch's own mean and merged (Chan, Golub & LeVeque 1979): no cancellation
-    however far from 0 the features lie, and the order of batches does not matter but for rounding.
+    Squares are summed about each batch's own mean and merged (Chan, Golub & LeVeque 1979): no cancellation however far
+    from 0 the features lie, and the order of batches does not matter but for rounding.
     """
 
     def __init__(self, dim: int) -> None:
-        self.count = 0
-        self.mean = torch.zeros(dim, dtype=torch.float64)
+        self.dim, self.count = dim, 0  # features taken in
+        self._mean = torch.zeros(dim, dtype=torch.float64)
         self._scatter = torch.zeros(dim, dim, dtype=torch.float64)
+        self._merged = 0  # features that are in these two; the others wait, for a merge costs as much as d of them
+        self._waiting: list[Tensor] = []
 
     def add(self, features: Tensor) -> None:
         """Take in (n, d) features. Errors: ValueError for another d, or a number that is not finite."""
-        features = _checked(features, len(self.mean))
-        if len(features):
-            mean = features.mean(dim=0)
-            centred = features - mean
-            self._merge(len(features), mean, centred.T @ centred)
+        self._waiting.append(_checked(features, self.dim))
+        self.count += len(features)
+        if self.count - self._merged >= _AT_ONCE:
+            self._settle()
 
     def merge(self, other: Moments) -> None:
-        """Take in what another has seen."""
-        if len(other.mean) != len(self.mean):
-            raise ValueError(f"features of {len(self.mean)} and of {len(other.mean)} numbers cannot be merged")
-        if other.count:
-            self._merge(other.count, other.mean, other._scatter)
+        """Take in what another has seen. Errors: ValueError for another d."""
+        if other.dim != self.dim:
+            raise ValueError(f"features of {self.dim} and of {other.dim} numbers cannot be merged")
+        self._settle()
+        other._settle()
+        self._merge(other.count, other._mean, other._scatter)
+        self.count = self._merged
+
+    @property
+    def mean(self) -> Tensor:
+        """(d,), 0 where nothing was seen."""
+        self._settle()
+        return self._mean
 
     @property
     def covariance(self) -> Tensor:
         """(d, d), divided by n - 1. Errors: ValueError below two features."""
         if self.count < 2:
             raise ValueError(f"a covariance needs at least 2 pictures, got {self.count}")
+        self._settle()
         return self._scatter / (self.count - 1)
 
+    def _settle(self) -> None:
+        if self._waiting:
+            features, self._waiting = torch.cat(self._waiting), []
+            mean = features.mean(dim=0) if len(features) else self._mean
+            centred = features - mean
+            self._merge(len(features), mean, centred.T @ centred)
+
     def _merge(self, count: int, mean: Tensor, scatter: Tensor) -> None:
-        total = self.count + count
-        apart = mean - self.mean
-        self._scatter += scatter
-        self._scatter.addr_(apart, apart, alpha=self.count * count / total)
-        self.mean += apart * (count / total)
-        self.count = total
+        if count:
+            total = self._merged + count
+            apart = mean - self._mean
+            self._scatter += scatter
+            self._scatter.addr_(apart, apart, alpha=self._merged * count / total)
+            self._mean += apart * (count / total)
+            self._merged = total
 
 
 def frechet(a: Moments, b: Moments) -> float:
@@ -153,7 +173,7 @@ def kid(a: Tensor, b: Tensor, *, subsets: int = SUBSETS, subset_size: int = SUBS
     for _ in range(1 if size == len(a) == len(b) else subsets):
         x, y = (side[torch.from_numpy(random.permutation(len(side))[:size])] for side in (a, b))
         values.append(mmd(x, y))
-    return Score(float(np.mean(values)), float(np.std(values)))
+    return Score(float(np.mean(values)), float(np.std(values)), len(values))
 
 
 def mmd(x: Tensor, y: Tensor) -> float:
@@ -206,7 +226,7 @@ class InceptionScore:
             raise ValueError(f"{self.pictures} pictures were announced, and there were {self.count}")
         marginal = torch.special.entr(self._sums / self._sizes[:, None]).sum(dim=1)
         values = (marginal - self._entropy / self._sizes).exp()
-        return Score(float(values.mean()), float(values.std(correction=0)))
+        return Score(float(values.mean()), float(values.std(correction=0)), self.splits)
 
 
 def _checked(features: Tensor, dim: int) -> Tensor:

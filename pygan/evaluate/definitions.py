@@ -35,6 +35,12 @@ DEFINITIONS = {
         "exp(mean KL(p(y|x) || p(y))) in contiguous splits of one shuffle; mean and population std over splits",
     ),
     "lpips": Definition("LPIPS", "lower", "distance of deep features to the target, mean over pictures", 4),
+    "feature_distance": Definition(
+        "feature distance",
+        "lower",
+        "squared difference of feature maps of length 1 over the channels, mean over places, sum over maps",
+        4,
+    ),
     "ssim": Definition(
         "SSIM", "higher", "Gaussian window 11x11, sigma 1.5, K1 0.01, K2 0.03, on [0, 1]; mean over pictures", 4
     ),

@@ -104,7 +104,8 @@ class WayScores:
             for name in self._wanted & one.keys():
                 self._values.setdefault(name, []).append(float(one[name]))
         if "lpips" in self._wanted and self._tools.lpips:
-            self._values.setdefault("lpips", []).extend(self._tools.lpips(fake, real).tolist())
+            distances = self._tools.lpips(fake, real).tolist()
+            self._values.setdefault(self._tools.lpips.metric, []).extend(distances)
 
     def result(self) -> Scored:
         """Every score that could be had; `left_out` then says of the others why not."""
@@ -121,15 +122,14 @@ class WayScores:
             score = self._inception.score()
             if self.fakes < _FEW * self._inception.splits:
                 self.notes.append(f"Inception score: of fewer than {_FEW} pictures a split, where it is far too low")
-            found["is"] = {"value": score.mean, "std": score.std, "splits": self._inception.splits}
-        for name in PAIRS:
+            found["is"] = {"value": score.mean, "std": score.std, "splits": score.parts}
+        for name in ("feature_distance", *PAIRS):
             if values := self._values.get(name):
                 interval = bootstrap.of_mean(values)
                 found[name] = {"value": interval.mean, "low": interval.low, "high": interval.high, "std": interval.std}
         if self.labels is not None and "segmentation" in self._wanted:
             found |= self.labels.result()
-        order = {name: k for k, name in enumerate(METRICS)}
-        return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+        return found
 
     def _fid(self) -> dict[str, Any]:
         least, dim = min(self.fakes, self.reals), self._tools.features.dim
@@ -149,7 +149,8 @@ class WayScores:
         if size < tools.subset_size:
             self.notes.append(f"KID: of all pictures there are, which are less than a subset of {tools.subset_size:,}")
         kid = distributions.kid(fake, real, subsets=tools.subsets, subset_size=size, seed=self._seed)
-        return {"value": kid.mean, "std": kid.std, "subset_size": size}
+        spread = {"std": kid.std} if kid.parts > 1 else {}
+        return {"value": kid.mean, **spread, "subsets": kid.parts, "subset_size": size}
 
 
 @torch.no_grad()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pygan.evaluate import definitions
+
+_ROLES = {"fid": "features", "kid": "features", "is": "logits", "feature_distance": "lpips"}
 
 
 def show(out: Console, facts: dict[str, Any]) -> None:
@@ -22,15 +25,20 @@ def show(out: Console, facts: dict[str, Any]) -> None:
     shown.add_row("generated, real", *(f"{one['generated']:,}, {one['real']:,}" for one in ways.values()))
     for name in facts["definitions"]:
         what = definitions.of(name)
-        head = f"{what.head} ({what.better} is better)"
+        network = facts["networks"].get(_ROLES.get(name, ""), {})
+        by = (
+            ""
+            if network.get("kind", "Inception").startswith(("Inception", "LPIPS"))
+            else f" by {Path(network['file']).name}"
+        )
+        head = f"{what.head}{by}, {what.better} is better"
         shown.add_row(head, *(_text(one["scores"].get(name), what.digits) for one in ways.values()))
     out.print(shown)
     for note in facts["notes"]:
         out.print(note, markup=False)
     for role, network in facts["networks"].items():
-        details = ", ".join(f"{network[key]}" for key in ("kind", "note") if network.get(key))
-        file = f", {network['file']} ({network['sha256']})" if "file" in network else ""
-        out.print(f"{role:10} {network['name']}: {details}{file}", markup=False)
+        more = ", ".join(str(network[key]) for key in ("kind", "note", "file", "sha256") if network.get(key))
+        out.print(f"{role:10} {more}", markup=False)
 
 
 def _text(score: dict[str, Any] | None, digits: int) -> str:

@@ -62,12 +62,13 @@ class Features:
 class Perceptual:
     """A distance of two pictures: (n, c, h, w) twice, in [-1, 1], -> float32 (n,) on the CPU.
 
-    name, facts: for reports, as in `Features`.
+    name, facts: for reports, as in `Features`; metric: "lpips", or "feature_distance" where it is not that.
     """
 
     name: str
     compute: Callable[[Tensor, Tensor], Tensor]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = "lpips"
 
     @torch.no_grad()
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ def of_network(net: Network) -> Perceptual:
         pairs = zip(net(a), net(b), strict=True)
         return sum(_apart(x.float(), y.float()).sum(dim=1).reshape(len(a), -1).mean(dim=1) for x, y in pairs)
 
-    facts = net.facts | {"note": "feature distance of a network given by the user, no LPIPS"}
-    return Perceptual(f"feature distance by {net.name} ({net.sha256})", compute, facts)
+    facts = net.facts | {"note": "distance of the features of a network given by the user, not LPIPS"}
+    return Perceptual(f"{net.name} ({net.sha256})", compute, facts, "feature_distance")
 
 
 def _apart(x: Tensor, y: Tensor) -> Tensor:
