@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,24 +40,23 @@ def of_difference(
             raise ValueError(f"finite numbers are expected, at least one, got {values!r}")
     if len(a) != len(b):
         raise ValueError(f"a and b must be of the same networks, got {len(a)} and {len(b)} rows")
-    random, found = np.random.Generator(np.random.Philox(key=a.size + (b.size << 32))), []
     at_once = max(1, _AT_ONCE // max(a.shape[1], b.shape[1]))
+    found: list[float] = []
     while len(found) < draws:
         rows = min(draws - len(found), at_once)
-        networks = _drawn(random, len(a), rows)
-        means = [
-            np.einsum("ds,sn,dn->d", networks, values, _drawn(random, values.shape[1], rows), optimize=True)
-            for values in (a, b)
-        ]
+        networks, *items = _resamples(len(a), a.shape[1], b.shape[1], rows, len(found))
+        means = [((networks @ values) * drawn).sum(axis=1) for values, drawn in zip((a, b), items, strict=True)]
         found.extend(means[0] - means[1])
     tail = (1 - confidence) / 2
     low, high = np.quantile(found, [tail, 1 - tail])
     return Interval(float(a.mean() - b.mean()), float(low), float(high), float(np.std(found)))
 
 
-def _drawn(random: np.random.Generator, n: int, rows: int) -> np.ndarray:
-    """(rows, n): what share of a resample of n with replacement each of the n has."""
-    return random.multinomial(n, np.full(n, 1 / n), size=rows) / n
+@functools.lru_cache(maxsize=4)  # a report asks for the same ones again and again
+def _resamples(s: int, n: int, m: int, rows: int, first: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rows, s), (rows, n) and (rows, m): what share of a resample each of so many has; rows from number `first` on."""
+    random = np.random.Generator(np.random.Philox(key=n + (m << 32), counter=[0, 0, first, s]))
+    return tuple(random.multinomial(count, np.full(count, 1 / count), size=rows) / count for count in (s, n, m))
 
 
 def of_mean(values: Sequence[float] | np.ndarray, *, confidence: float = 0.95, draws: int = 10_000) -> Interval:

@@ -84,7 +84,7 @@ def _flags(parser: argparse.ArgumentParser, kind: str) -> None:
     budget.add_argument("--images", type=int, metavar="N", help="of the built-in set (default: 80; quick 24, full 400)")
     budget.add_argument("--items", type=int, metavar="N", help="measured of each set (default: 64; quick 16, full 100)")
     length = budget.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=int, metavar="N", help="passes (default: 100; quick 20, full 200)")
+    length.add_argument("--epochs", type=int, metavar="N", help="passes (default: 100; quick 50, full 200)")
     length.add_argument("--budget-images", type=int, metavar="N", help="length in images instead")
     length.add_argument("--minutes", type=float, metavar="X", help="about this long, timed when the study begins")
     budget.add_argument("--seed", type=int, metavar="N", help="first seed (default: 0)")

@@ -180,23 +180,18 @@ def _elsewhere(plan: Plan, group: Sequence[Cell]) -> str:
 
 def _remembers(group: Sequence[Cell]) -> str:
     """Are training pictures painted?"""
-    nearer = {cell.variant.title: _memory(cell, 1 - _DOUBT / len(group)) for cell in group}
-    told = [f"{title} (by {shown(value)} grey levels)" for title, value in nearer.items() if value.low > 0]
+    nearer = {cell.variant.title: cell.memory() for cell in group}
+    told = [f"{title} ({by:.1f})" for title, (by, chance) in nearer.items() if chance < _DOUBT / len(group)]
     if told:
         return (
-            f"Painted from memory: outputs lie nearer to training pictures than to as many unseen ones with "
+            "Painted from memory: outputs lie nearer to training pictures than to as many others, by grey levels, with "
             f"{'; '.join(told)}."
         )
-    title, most = max(nearer.items(), key=lambda pair: pair[1].mean)
+    title, (by, chance) = min(nearer.items(), key=lambda pair: pair[1][1])
     return (
-        "Of no variant do the outputs lie nearer to training pictures than to as many unseen ones by more than chance "
-        f"(most with {title}, {shown(most)} grey levels)."
+        "No variant's outputs lie nearer to training pictures than to as many others by more than chance (the least "
+        f"likely by chance: {title}, {by:+.1f} grey levels, {100 * chance:.0f} %)."
     )
-
-
-def _memory(cell: Cell, confidence: float) -> Interval:
-    """By how many grey levels outputs are nearer to training pictures than to as many unseen ones of other items."""
-    return numbers.interval(cell.near("unseen") - cell.near("seen"), confidence)
 
 
 def _sensitivity(plan: Plan, cells: Sequence[Cell], axis: str) -> list[str]:

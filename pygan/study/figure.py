@@ -57,8 +57,8 @@ def layout(title: str, unit: str, places: Sequence[str], series: Sequence[Series
     def up(value: float) -> float:
         return bottom - (bottom - _TOP) * (value - low) / (high - low)
 
-    marks = [Mark("words", "words", 0, 15, words=title, size=14)]
-    marks.append(Mark("words", "soft", WIDTH - 4, 15, words=unit, at="end"))
+    marks = [Mark("words", "words", 8, 17, words=title, size=14)]
+    marks.append(Mark("words", "soft", WIDTH - _RIGHT, 17, words=unit, at="end"))
     for tick in ticks:
         marks.append(Mark("line", "axis" if tick == 0 else "grid", _LEFT, up(tick), right, up(tick)))
         marks.append(Mark("words", "soft", _LEFT - 6, up(tick) + 4, words=f"{tick:g}", at="end"))
@@ -71,8 +71,8 @@ def layout(title: str, unit: str, places: Sequence[str], series: Sequence[Series
     start = float(_LEFT)
     for number, one in enumerate(series):
         colour, beside = str(number % 4), (number - (len(series) - 1) / 2) * _SPREAD
-        marks.append(Mark("line", colour, start, 36, start + 18, 36))
-        marks.append(Mark("words", "words", start + 23, 40, words=one.name))
+        marks.append(Mark("line", colour, start, 38, start + 18, 38))
+        marks.append(Mark("words", "words", start + 23, 42, words=one.name))
         start += 44 + 7 * len(one.name)
         points = [(across(at) + beside, value) for at, value in enumerate(one.values) if value is not None]
         for (x, value), (x2, after) in itertools.pairwise(points):
@@ -135,14 +135,14 @@ def svg(marks: Sequence[Mark], said: str) -> Html:
     )
 
 
-def image(marks: Sequence[Mark], scale: int = 2) -> Image.Image:
+def image(marks: Sequence[Mark], scale: float = 2.0) -> Image.Image:
     """The chart on white, `scale` times WIDTH x HEIGHT pixels."""
-    sheet = Image.new("RGB", (WIDTH * scale, HEIGHT * scale), "white")
+    sheet = Image.new("RGB", (round(WIDTH * scale), round(HEIGHT * scale)), "white")
     draw = ImageDraw.Draw(sheet)
     for mark in marks:
         colour, x, y = _LIGHT[mark.colour], mark.x * scale, mark.y * scale
         if mark.kind == "line":
-            wide = scale if mark.colour in ("grid", "axis") else 2 * scale
+            wide = max(1, round(scale if mark.colour in ("grid", "axis") else 2 * scale))
             draw.line((x, y, mark.x2 * scale, mark.y2 * scale), fill=colour, width=wide)
         elif mark.kind == "dot":
             radius = 4.5 * scale

@@ -148,26 +148,45 @@ def nearest(whole: dict[str, Seen], training: Any, examples: Path) -> dict[str, 
     """Does a network paint pictures that it was trained on? RMS distances in grey levels, one per held-out item.
 
     "output": from what it painted to the nearest of all training targets; "own": to the target that it should have
-    painted; "target": from that target to the nearest training target, what is usual in this set. "seen": from what it
-    painted to the nearest of the first training targets, "unseen": to the nearest of as many held-out targets of other
-    items. A blurred picture is near to everything, but no nearer to pictures that were trained on than to others. Also
-    "index" of the nearest ones, the first of which are kept as a picture.
+    painted; "target": from that target to the nearest training target, what is usual in this set; "index" of the
+    nearest ones, the first of which are kept as a picture. And what `memory` says.
     """
     seen, n = whole["held_out"], len(whole["held_out"].output)
     both = torch.cat((seen.output, seen.target))
     near = neighbours.search(both, training, 1, (None,), pick=lambda batch: batch.B)[0].neighbours
     keep([near.images[:SHOWN, 0].float() / LEVELS - 1], examples.with_name(f"{examples.name}-nearest.png"))
-    as_many = min(n - 1, len(whole["train"].target))
-    others = (torch.arange(n)[:, None] + torch.arange(1, as_many + 1)) % n  # (n, as_many), never its own
-    to_held_out, to_training = _rms(seen.output, seen.target), _rms(seen.output, whole["train"].target)
+    to_training, to_held_out = _rms(seen.output, whole["train"].target), _rms(seen.output, seen.target)
     return {
         "output": near.distance[:n, 0].tolist(),
         "target": near.distance[n:, 0].tolist(),
         "own": to_held_out.diagonal().tolist(),
-        "seen": to_training[:, :as_many].amin(dim=1).tolist() if as_many else [],
-        "unseen": to_held_out.gather(1, others).amin(dim=1).tolist() if as_many else [],
         "index": near.index[:n, 0].tolist(),
+        **memory(to_training.numpy(), to_held_out.numpy()),
     }
+
+
+def memory(to_training: np.ndarray, to_held_out: np.ndarray, swaps: int = 2000) -> dict[str, Any]:
+    """Are outputs nearer to pictures that were trained on than to as many that were not? A blurred output is near to
+    everything, but to the ones no more than to the others.
+
+    to_training (n, t), to_held_out (n, n): distances of output i to training targets and to held-out ones, of which i
+    is its own and does not count. "seen", "unseen": (n,) to the nearest of as many of each. "chance": how often these
+    differ as much the same way when training and held-out pictures are exchanged at random, pair by pair (a permutation
+    test, Efron & Tibshirani 1993, 15): the pictures that happen to be in a set decide much.
+    """
+    pairs = min(to_training.shape)
+    d = np.stack((to_training[:, :pairs], to_held_out[:, :pairs]))  # (2, n, pairs)
+    if pairs < 2:
+        return {"seen": [], "unseen": [], "chance": 1.0}
+    d[:, np.arange(pairs), np.arange(pairs)] = np.inf  # the own one, and so that both sides are as many, its partner
+    seen, unseen = d.min(axis=2)
+    random, as_much = np.random.Generator(np.random.Philox(key=pairs)), 0
+    for _ in range(swaps):
+        swapped = random.integers(2, size=pairs, dtype=np.int64).astype(bool)
+        first = np.where(swapped, d[1], d[0]).min(axis=1)
+        second = np.where(swapped, d[0], d[1]).min(axis=1)
+        as_much += (second - first).mean() >= (unseen - seen).mean()
+    return {"seen": seen.tolist(), "unseen": unseen.tolist(), "chance": (1 + int(as_much)) / (1 + swaps)}
 
 
 def _rms(a: Tensor, b: Tensor) -> Tensor:

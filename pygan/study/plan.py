@@ -37,10 +37,10 @@ _BY_KIND: dict[str, dict[str, Any]] = {
 
 # No study crops or mirrors unless it is told to: what is asked is what a net remembers of the very pictures.
 _STILL = {"flip": False, "tensorboard": False, "max_minutes": 0.0, "steps": 0, "keep_every_images": 0}
-_SMALL = {"batch": 4, "upsample": "deconv", "sample_images": 4}
+_SMALL = {"batch": 4, "upsample": "deconv", "ema_half_life_images": 0.0, "sample_images": 4}
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "options": {"size": 32, "images": 24, "items": 16, "epochs": 20},
+        "options": {"size": 32, "images": 24, "items": 16, "epochs": 50},
         "recipe": "demo", "fields": {**_SMALL, "ngf": 8, "ndf": 8, "n_layers_d": 2},
     },
     "readme": {

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pygan import page
+from pygan import page, pictures
 from pygan.bootstrap import Interval
 from pygan.rundir import read_metrics, write_atomic
 from pygan.study import figure, numbers, shots
@@ -16,7 +16,7 @@ from pygan.study.answer import AXES, answer, shown
 from pygan.study.numbers import METRICS, SETS, Cell
 from pygan.study.plan import Plan
 
-PAGE, TABLE = "study.html", "study.csv"
+PAGE, TABLE, PICTURE = "study.html", "study.csv", "study.png"
 QUESTIONS = {
     "skips": "Does a U-Net overfit where an encoder-decoder does not?",
     "lambda": "What does the weight of L1 change?",
@@ -31,9 +31,12 @@ td.heat { background: color-mix(in srgb, var(--c1) var(--heat), transparent); te
 
 
 def write(plan: Plan, results: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
-    """Write the page and the table of what is done so far. Errors: OSError."""
+    """Write the page, the table and the picture of what is done so far. Errors: OSError."""
     write_atomic(folder / TABLE, table(plan, results).encode())
     write_atomic(folder / PAGE, html(plan, results, folder).encode())
+    if cells := numbers.cells(plan, results):
+        drawn = [marks for _, marks in charts(plan, cells)][1:3]  # against the first variant, and L1
+        write_atomic(folder / PICTURE, pictures.to_png(shots.sheet(drawn, cells, folder)))
 
 
 def summary(plan: Plan, results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -74,9 +77,11 @@ def _numbers(plan: Plan, cell: Cell) -> dict[str, Any]:
             found[f"without_skip_{skip}_{what}"] = numbers.interval(cell.carried(skip, what))
     for what in ("output", "own", "target"):
         found[f"nearest_{what}"] = numbers.interval(cell.near(what))
+    nearer, chance = cell.memory()
     for name, value in found.items():
         row |= {name: f"{value.mean:.5g}", f"{name}_low": f"{value.low:.5g}", f"{name}_high": f"{value.high:.5g}"}
-    return row | {"nearer_to_a_training_picture": f"{cell.copies():.4g}"}
+    row |= {"nearer_to_a_training_picture": f"{cell.copies():.4g}", "nearer_than_to_others": f"{nearer:.5g}"}
+    return row | {"chance_of_that": f"{chance:.4g}"}
 
 
 def charts(plan: Plan, cells: Sequence[Cell]) -> list[tuple[str, list[figure.Mark]]]:
@@ -88,6 +93,11 @@ def charts(plan: Plan, cells: Sequence[Cell]) -> list[tuple[str, list[figure.Mar
         gaps = [figure.Series("gap", [cell.gap("l1", test) for cell in group])]
         marks = figure.layout(f"Generalisation gap{where}", f"grey levels, by {axis}", places, gaps)
         found.append((f"{SETS[test]} minus training L1 of each variant{where}", marks))
+        first, wide = group[0].variant.title, [numbers.difference_of_gaps(cell, group[0], "l1", test) for cell in group]
+        marks = figure.layout(
+            f"Gap against {first}", f"grey levels, by {axis}", places, [figure.Series("wider by", wide)]
+        )
+        found.append((f"by how much the gap is wider than with {first}, on the same pictures{where}", marks))
         for metric in ("l1", "ssim", "lpips"):
             sets = [name for name in SETS if all(cell.has(name, metric) for cell in group)]
             if not sets:
@@ -136,6 +146,7 @@ def _variants(plan: Plan, cells: Sequence[Cell]) -> str:
     for metric, (heading, _, _) in METRICS.items():
         columns |= {f"{where} {metric}": f"{heading}, {SETS[where]}" for where in sets}
         columns |= {f"gap {metric}": f"{heading}, gap"} if metric in ("l1", "ssim", "lpips") else {}
+    columns |= {"against": f"L1 gap against {cells[0].variant.title}"}
     rows = []
     for cell in cells:
         row: dict[str, Any] = {"variant": cell.variant.title, "parameters": cell.rows[0]["parameters"]}
@@ -144,7 +155,8 @@ def _variants(plan: Plan, cells: Sequence[Cell]) -> str:
                 if cell.has(where, metric):
                     row[f"{where} {metric}"] = round(cell.mean(where, metric).mean, digits)
             if cell.has(plan.test, metric) and cell.has("train", metric):
-                row[f"gap {metric}"] = shown(cell.gap(metric, plan.test), digits)
+                row[f"gap {metric}"] = _whole(shown(cell.gap(metric, plan.test), digits))
+        row["against"] = _whole(shown(numbers.difference_of_gaps(cell, cells[0], "l1", plan.test)))
         rows.append(row)
     best = {
         f"{where} {metric}": "low" if less else "high"
@@ -157,6 +169,11 @@ def _variants(plan: Plan, cells: Sequence[Cell]) -> str:
         "95 % interval. Edges: correlation of gradients with the target's; of the input: with the input's."
     )
     return page.joined([page.table(rows, columns, best=best), page.paragraph(words, "quiet")])
+
+
+def _whole(words: str) -> str:
+    """The words on one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _skips(cells: Sequence[Cell]) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from pygan import page
-from pygan.study import numbers
+from pygan.study import figure, numbers
 from pygan.study.answer import shown
 from pygan.study.numbers import SETS, Cell
 
@@ -18,6 +18,8 @@ STYLE = """
 .study-shots th { position: sticky; left: 0; background: var(--page); max-width: 8rem; white-space: normal; }
 .study-shots img { display: block; width: 88px; height: 88px; image-rendering: pixelated; border-radius: 3px; }
 """
+
+_SIDE, _GAP, _CAPTION, _LEAST = 128, 6, 28, 1100  # pixels of the sheet: a picture, between two, names, its width
 
 Row = tuple[str, list[Image.Image]]
 
@@ -70,17 +72,18 @@ def nearest(cells: Sequence[Cell], folder: Path) -> str:
         "target": "held-out target to nearest one",
         "own": "output to its own target",
         "copies": "nearer to a training picture",
-        "seen": "output to nearest of some training pictures",
-        "unseen": "to nearest of as many unseen ones",
+        "nearer": "nearer to training pictures than to as many others, by",
+        "chance": "chance of that",
     }
-    lines = [
-        {"variant": cell.variant.title, "copies": f"{100 * cell.copies():.0f} %"}
-        | {what: shown(numbers.interval(cell.near(what)), 1) for what in ("output", "target", "own", "seen", "unseen")}
-        for cell in cells
-    ]
+    lines = []
+    for cell in cells:
+        nearer, chance = cell.memory()
+        line = {"variant": cell.variant.title, "copies": f"{100 * cell.copies():.0f} %"}
+        line |= {what: shown(numbers.interval(cell.near(what)), 1) for what in ("output", "target", "own")}
+        lines.append(line | {"nearer": f"{nearer:+.2f}", "chance": f"{100 * chance:.2g} %"})
     words = (
-        "RMS distances in grey levels, of held-out pictures. A blurred output is near to everything; one that was painted "
-        "from memory is nearer to training pictures than to as many unseen ones."
+        "RMS distances in grey levels, of held-out pictures. A blurred output is near to everything; one that was "
+        "painted from memory is nearer to training pictures than to as many pictures that were not trained on."
     )
     parts = [page.table(lines, columns), page.paragraph(words, "quiet")]
     for cell in {cell.variant.name: cell for cell in (cells[0], cells[-1])}.values():
@@ -90,6 +93,30 @@ def nearest(cells: Sequence[Cell], folder: Path) -> str:
             shots = [("output", outputs[1]), ("nearest training picture", found[0]), ("target", outputs[2])]
             parts += [page.Html(f"<h3>{page.text(cell.variant.title)}</h3>"), _grid(shots)]
     return page.joined(parts)
+
+
+def sheet(charts: Sequence[Sequence[figure.Mark]], cells: Sequence[Cell], folder: Path) -> Image.Image:
+    """One picture of a study: charts beside each other, and below them held-out items, a column for each variant."""
+    columns, zoom = rows(cells, "held_out", folder), 1
+    if columns:
+        side = columns[0][1][0].width
+        zoom = max(1, _SIDE // side)
+        cell = side * zoom + _GAP
+    wide = max(_LEAST, cell * len(columns) if columns else 0)
+    drawn = [figure.image(marks, wide / len(charts) / figure.WIDTH) for marks in charts]
+    top = max(one.height for one in drawn)
+    high = min((len(row) for _, row in columns), default=0)
+    whole = Image.new("RGB", (wide, top + (_CAPTION + cell * high if columns else 0)), "white")
+    for place, one in enumerate(drawn):
+        whole.paste(one, (place * wide // len(drawn), 0))
+    draw, left = ImageDraw.Draw(whole), (wide - cell * len(columns)) // 2 if columns else 0
+    for at, (name, row) in enumerate(columns):
+        x = left + at * cell
+        draw.text((x + cell / 2, top + 14), name, fill="black", font=ImageFont.load_default(size=15), anchor="mm")
+        for k, one in enumerate(row[:high]):
+            shown = one.resize((side * zoom, side * zoom), Image.Resampling.NEAREST)
+            whole.paste(shown, (x + _GAP // 2, top + _CAPTION + k * cell))
+    return whole
 
 
 def _grid(found: Sequence[Row]) -> page.Html:
