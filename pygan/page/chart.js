@@ -122,6 +122,7 @@
           if (x.length) { low = Math.min(low, x[0]); high = Math.max(high, x[x.length - 1]); }
         }
       }
+      if (low > 0 && low < 0.1 * (high - low)) low = 0;
       if (!(low < high)) { low = Number.isFinite(low) ? low - 0.5 : 0; high = low + 1; }
       this.all = [low, high];
     }
@@ -297,6 +298,15 @@
         const text = si(value), half = pen.measureText(text).width / 2;
         pen.fillText(text, Math.max(this.left + half - 6, Math.min(X(value), width - half - 2)), height - 7);
       }
+      for (const mark of this.data.marks) {
+        const x = Math.round(X(mark.x[this.group.axis])) + 0.5;
+        if (!(x >= this.left && x <= this.right)) continue;
+        pen.strokeStyle = pen.fillStyle = css("--warn");
+        pen.setLineDash([2, 3]);
+        pen.beginPath(); pen.moveTo(x, this.top); pen.lineTo(x, this.bottom); pen.stroke();
+        pen.setLineDash([]);
+        pen.beginPath(); pen.arc(x, this.bottom, 3, 0, 7); pen.fill();
+      }
       pen.save();
       pen.beginPath();
       pen.rect(this.left - 2, this.top - 4, this.right - this.left + 4, this.bottom - this.top + 8);
@@ -317,6 +327,13 @@
         lost += this.holes(pen, line);
       }
       pen.restore();
+      pen.textAlign = "right";
+      pen.lineWidth = 4;
+      pen.setLineDash([]);
+      pen.strokeStyle = css("--card");
+      pen.fillStyle = css("--soft");
+      pen.strokeText(this.group.axis, this.right, this.bottom - 5);
+      pen.fillText(this.group.axis, this.right, this.bottom - 5);
       this.figure.dataset.drawn = Number(this.figure.dataset.drawn || 0) + 1;
       this.figure.dataset.holes = lost;
     }
@@ -422,6 +439,13 @@
         if (elsewhere) row.insertCell().textContent = elsewhere;
       }
       this.tip.append(head, table);
+      for (const mark of this.data.marks) {
+        if (Math.abs(this.X(mark.x[axis]) - px) > 6) continue;
+        const note = document.createElement("div");
+        note.className = "mark";
+        note.textContent = mark.text;
+        this.tip.append(note);
+      }
       this.tip.hidden = false;
       const width = this.tip.offsetWidth, box = this.upper.clientWidth;
       const left = px + 14 + width > box ? px - 14 - width : px + 14;

@@ -26,12 +26,20 @@ class Line(NamedTuple):
 
 
 def curves(
-    title: str, lines: Sequence[Line], *, note: Any = "", log: bool = False, unit: str = "", most: int = MOST
+    title: str,
+    lines: Sequence[Line],
+    *,
+    note: Any = "",
+    log: bool = False,
+    unit: str = "",
+    most: int = MOST,
+    marks: Sequence[tuple[Mapping[str, float] | float, str]] = (),
 ) -> Html:
     """An interactive line chart: values under the pointer, a legend that hides lines, a logarithmic scale.
 
     Drag to zoom, double-click for the whole again; arrow keys move the crosshair. log: begin with that scale. note: a
-    sentence below. most: points of a line; of a longer one, the least and the greatest of each stretch are kept.
+    sentence below. most: points of a line; of a longer one, the least and the greatest of each stretch are kept. marks:
+    (position, words) of what happened, drawn as an upright line.
     Errors: ValueError for a line whose x and y differ in length, or lines without an axis that all have.
     """
     axes = [name for name in _axes(lines[0]) if all(name in _axes(line) for line in lines)] if lines else []
@@ -59,8 +67,9 @@ def curves(
     )
     below = f"<figcaption>{text(note)}</figcaption>" if note else ""
     of = f" <small>{text(unit)}</small>" if unit else ""
+    happened = [{"x": where if isinstance(where, Mapping) else {_AXIS: where}, "text": words} for where, words in marks]
     said = f"Line chart, {title}: {', '.join(line.name for line in lines)}. Arrow keys read its values."
-    inner = embedded({"title": title, "axes": axes, "log": log, "lines": data})
+    inner = embedded({"title": title, "axes": axes, "log": log, "lines": data, "marks": happened})
     return Html(
         f'<figure class="chart"><div class="head"><h4>{text(title)}{of}</h4><button type="button" class="log" '
         f'aria-pressed="{"true" if log else "false"}" title="Logarithmic scale">log</button></div>'

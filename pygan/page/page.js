@@ -30,6 +30,11 @@
     if (img.complete) mark();
   }
   document.querySelectorAll(".zoom img").forEach(pixels);
+  // A small grid is shown twice as large.
+  document.querySelectorAll(".lanes img").forEach((img) => img.addEventListener("load", () => {
+    img.style.width = img.naturalWidth <= 420 ? `${2 * img.naturalWidth}px` : "";
+    img.style.imageRendering = img.naturalWidth <= 420 ? "pixelated" : "";
+  }));
 
   for (const box of document.querySelectorAll(".timeline")) {
     const data = JSON.parse(box.querySelector(':scope > script[type="application/json"]').textContent);

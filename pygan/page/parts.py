@@ -176,12 +176,18 @@ def pictures_row(images: Mapping[str, str], *, caption: Any = "") -> Html:
     images: {name: data URI, as `picture` makes}. caption: what stands below them all.
     """
     cells = "".join(
-        f'<figure><button type="button" class="zoom"><img src="{text(uri)}" alt="{text(name)}" loading="lazy"></button>'
+        f'<figure><button type="button" class="zoom"><img src="{text(uri)}" alt="{text(name)}"></button>'
         f"<figcaption>{text(name)}</figcaption></figure>"
         for name, uri in images.items()
     )
     below = f'<p class="quiet">{text(caption)}</p>' if caption else ""
-    return Html(f'<div class="pictures"><div class="row">{cells}</div>{below}</div>')
+    few = f' style="--n: {len(images)}"' if len(images) <= 4 else ""
+    return Html(f'<div class="pictures"><div class="row"{few}>{cells}</div>{below}</div>')
+
+
+def gallery(parts: Iterable[Html]) -> Html:
+    """Rows of pictures, beside each other where there is room."""
+    return Html(f'<div class="gallery">{joined(parts)}</div>')
 
 
 def timeline(lanes: Mapping[str, Sequence[tuple[int, str]]], *, unit: str = "images") -> Html:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,25 @@ from pygan.report.record import Record, is_number
 
 _BUDGET = 4_500_000  # bytes of all numbers of a page
 _BYTES = 5.4  # of a number in base64
+_MOST_MARKS = 40  # findings that charts point at
 _COLOURS = {"real": 2, "fake": 1, "wrong": 4}  # D's view keeps its colours, whatever a GAN logs
 _KINDS = {
     "logit": ("D's logits", "Before the sigmoid: above 0 D says real. Far apart: D wins; both near 0: D cannot tell."),
     "prob": ("D's probabilities", "Near 1 D says real. At 0.5 for both it cannot tell."),
     "energy": ("D's energies", "An autoencoder's error: what looks real to D has a low one."),
+}
+_WHOSE = {"G": 0, "D": 1, "real": 2, "fake": 1, "input": 7}
+_OF_FAKES = ("saturation", "contrast", "checkerboard_2", "checkerboard_4")  # have a _real beside them
+_SIGNS = {
+    "grad": ("Gradients", "RMS over a net"),
+    "grad_first_to_last": ("Gradients, first layer to last", "ratio"),
+    "saturation": ("Saturation", "share of values near black or white"),
+    "contrast": ("Contrast", "grey levels"),
+    "checkerboard_2": ("Checkerboard of 2 pixels", "grey levels"),
+    "checkerboard_4": ("Checkerboard of 4 pixels", "grey levels"),
+    "colour": ("Colours like the target's", "correlation"),
+    "colour_input": ("Brightness like the input's", "correlation"),
+    "diversity": ("Diversity", "distance between pictures, grey levels"),
 }
 _RESERVED = ("images", "steps", "epoch", "lr", "images_per_s")
 
@@ -30,9 +45,9 @@ def section(record: Record) -> page.Html:
     rows = record.rows
     if not rows:
         return page.section("Curves", page.note("The run has no metrics row yet."))
-    keys = _keys(rows)
+    keys = columns(rows)
     most = points(len(rows), len(keys))
-    draw = _Draw(record, most)
+    draw = Lines(record, most)
     parts = [*_losses(draw, keys), *_judged(draw, keys), *_balance(draw, keys), *_overfitting(draw, keys)]
     parts += _vitals(draw, keys)
     parts += _rest(draw, keys)
@@ -107,14 +122,15 @@ def gap(key: str, held: Sequence[tuple[int, float]], train: Sequence[tuple[int, 
     return f"{words}. No sign of overfitting."
 
 
-class _Draw:
-    """Lines of a record over its axes."""
+class Lines:
+    """Lines of a record over its axes (images, epochs, steps), of at most about `most` points."""
 
     def __init__(self, record: Record, most: int) -> None:
         self.record, self.most = record, most
         self._epochs = epochs(record.rows)
         steps = all(isinstance(row.get("steps"), int) for row in record.rows)
         self.axes = ["images", *(["epochs"] if self._epochs else []), *(["steps"] if steps else [])]
+        self.marks = self._marks()
 
     def line(self, key: str, name: str = "", **options: Any) -> page.Line:
         """One column of the rows that have it."""
@@ -128,10 +144,26 @@ class _Draw:
         return page.Line(name or key, x, [row[key] for row in rows], **options)
 
     def chart(self, title: str, lines: Sequence[page.Line], **options: Any) -> page.Html:
-        return page.curves(title, lines, most=self.most, **options)
+        return page.curves(title, lines, most=self.most, marks=self.marks, **options)
+
+    def _marks(self) -> list[tuple[dict[str, float], str]]:
+        """Where findings begin, on every axis."""
+        rows, marks = self.record.rows, []
+        images = [row["images"] for row in rows]
+        for finding in self.record.findings[:_MOST_MARKS]:
+            since = finding.get("since_images", finding.get("images"))
+            if not is_number(since) or not math.isfinite(since):
+                continue
+            place = {"images": float(since)}
+            if "epochs" in self.axes:
+                place["epochs"] = float(np.interp(since, images, self._epochs))
+            if "steps" in self.axes:
+                place["steps"] = float(np.interp(since, images, [row["steps"] for row in rows]))
+            marks.append((place, str(finding.get("name", "finding")).replace("_", " ")))
+        return marks
 
 
-def _keys(rows: Sequence[dict[str, Any]]) -> list[str]:
+def columns(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Every column with numbers in it, in the order of its first appearance."""
     found: dict[str, None] = {}
     for row in rows:
@@ -141,7 +173,7 @@ def _keys(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [key for key in found if key not in ("images", "steps", "epoch")]
 
 
-def _losses(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
+def _losses(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
     losses = [key for key in keys if key.startswith("loss/")]
     if not losses:
         return []
@@ -159,7 +191,7 @@ def _losses(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
     ]
 
 
-def _judged(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
+def _judged(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
     """What D says of real and of fake pictures."""
     parts = []
     for kind, (title, note) in _KINDS.items():
@@ -173,7 +205,7 @@ def _judged(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
     return [page.heading("D on real and on fake pictures"), *parts] if parts else []
 
 
-def _balance(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
+def _balance(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
     """BEGAN's two own quantities."""
     notes = {
         "M": ("M, the measure of convergence", "Lower is better; it falls as long as the run gets better."),
@@ -183,7 +215,7 @@ def _balance(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
     return [page.heading("Balance of G and D"), *parts] if parts else []
 
 
-def _overfitting(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
+def _overfitting(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
     """Every measure of held-out and of training items in one chart."""
     held = [key.removeprefix("held_out/") for key in keys if key.startswith("held_out/")]
     names = held + [n for key in keys if key.startswith("train/") and (n := key.removeprefix("train/")) not in held]
@@ -208,30 +240,41 @@ def _overfitting(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
     ]
 
 
-def _vitals(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
-    groups: dict[str, list[str]] = {}
+def _vitals(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
+    """One chart for each sign: of both nets, of fake and real pictures; of the second way of a GAN dashed."""
+    groups: dict[str, list[page.Line]] = {}
     for key in keys:
         if key.startswith("vital/"):
             name = key.removeprefix("vital/")
-            groups.setdefault(_stem(name), []).append(key)
+            sign, whose, back = _sign(name)
+            colour = _WHOSE.get(whose, 0)
+            label = f"{whose or sign.replace('_', ' ')}{' (back)' if back else ''}"
+            groups.setdefault(sign, []).append(draw.line(key, label, colour=colour, dashed=back))
     if not groups:
         return []
-    parts = [
-        draw.chart(stem.replace("_", " "), [draw.line(key, key.removeprefix("vital/")) for key in named])
-        for stem, named in groups.items()
-    ]
+    parts = []
+    for sign, lines in groups.items():
+        title, unit = _SIGNS.get(sign, (sign.replace("_", " "), ""))
+        parts.append(draw.chart(title, lines, unit=unit))
     return [page.heading("Vital signs", "What the findings are drawn from."), *parts]
 
 
-def _stem(name: str) -> str:
-    """grad_norm/G and grad_norm/D belong together; diversity stands alone."""
-    stem = name.partition("/")[0]
-    for end in ("_G", "_D", "_real", "_fake", "_A", "_B"):
-        stem = stem.removesuffix(end)
-    return stem
+def _sign(name: str) -> tuple[str, str, bool]:
+    """What a key measures, of whom, and whether of the way back: checkerboard_2_real_A -> checkerboard_2, real, True.
+
+    Gradients are of nets, whose names end in letters too: grad_G_first_to_last -> grad_first_to_last, G, False.
+    """
+    if match := re.fullmatch(r"grad_(.+?)(_first_to_last)?", name):
+        return f"grad{match[2] or ''}", match[1], False
+    back = name.endswith("_A")
+    name = name.removesuffix("_A")
+    for whose in ("real", "fake", "input"):
+        if name.endswith("_" + whose):
+            return name.removesuffix("_" + whose), whose, back
+    return name, "fake" if name in _OF_FAKES else "", back
 
 
-def _rest(draw: _Draw, keys: Sequence[str]) -> list[page.Html]:
+def _rest(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
     """Learning rate, throughput, and what no group above knows."""
     parts = []
     if "lr" in keys:

@@ -36,9 +36,9 @@ def summary(run: Record) -> page.Html:
     if rate is not None:
         tiles["throughput"] = f"{rate:,.1f}", "images/s, this session's mean"
     if began:
-        tiles["began"] = tuple(began.split(" "))
+        tiles["began"] = tuple(reversed(began.split(" ")))
     if last:
-        tiles["last row"] = tuple(last.split(" "))
+        tiles["last row"] = tuple(reversed(last.split(" ")))
     yardstick = _yardstick(run)
     if yardstick:
         tiles |= yardstick
@@ -86,7 +86,7 @@ def scores(run: Record) -> page.Html:
         caption = f"{most} held-out items at {images} images" if most and images else "Held-out items"
         parts.append(page.table(rows, columns, best=best, caption=caption))
     if isinstance(run.evaluation, Mapping) and run.evaluation:
-        parts.append(page.table(evaluation_rows(run.evaluation), ("measure", "value"), caption="evaluation.json"))
+        parts.append(_evaluation(run.evaluation))
     if not parts:
         words = "There are no scores: they are written when a session ends. "
         parts.append(page.note(words + f"`pygan evaluate {run.path}` measures a checkpoint."))
@@ -104,23 +104,45 @@ def score_rows(run: Record) -> dict[str, dict[str, float]]:
     return {name: row for name, row in rows.items() if row}
 
 
-def evaluation_rows(values: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
-    """Nested facts one below the other: ("AtoB / fid", 31.2). A mean with its interval becomes one line."""
-    rows: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        name = f"{before} / {key}" if before else str(key)
-        if isinstance(value, Mapping):
-            rows += [(name, interval(value))] if {"mean", "low", "high"} <= set(value) else evaluation_rows(value, name)
-        elif isinstance(value, list) and len(value) > 12:
-            rows.append((name, f"{len(value):,} values"))
-        else:
-            rows.append((name, page.number(value) if record.is_number(value) else _plain(value)))
-    return rows
+def _evaluation(facts: Mapping[str, Any]) -> page.Html:
+    """What `pygan evaluate` found: a column for each way, and in words how it was measured."""
+    ways = evaluated(facts)
+    names = list(dict.fromkeys(name for scores in ways.values() for name in scores))
+    rows = [{"": measures.head(name), **{way: ways[way].get(name, "–") for way in ways}} for name in names]
+    heads = {"": ""} | {way: "" if len(ways) == 1 else way for way in ways}
+    images, checkpoint = _count(facts.get("images_seen")), facts.get("checkpoint", "")
+    caption = f"pygan evaluate, of checkpoint {checkpoint}" + (f" at {images} images" if images else "")
+    parts = [page.table(rows, heads, caption=caption)] if rows else []
+    for key, words in (("definitions", "What they are"), ("left_out", "What could not be measured")):
+        if isinstance(facts.get(key), Mapping) and facts[key]:
+            said = [(measures.title(str(name)), _plain(text)) for name, text in facts[key].items()]
+            parts.append(page.details(words, page.table(said, ("measure", "words"))))
+    how = {name: facts[name] for name in ("data", "networks", "notes", "seed", "device") if facts.get(name)}
+    if how:
+        said = [(name, _plain(value)) for name, value in how.items()]
+        parts.append(page.details("How it was measured", page.table(said, ("fact", "value"))))
+    return page.joined(parts)
 
 
-def interval(value: Mapping[str, Any]) -> str:
-    """31.2 (30.1 to 32.5)."""
-    return f"{page.number(value['mean'])} ({page.number(value['low'])} to {page.number(value['high'])})"
+def evaluated(facts: Any) -> dict[str, dict[str, str]]:
+    """The scores of evaluation.json as text by way and name; {} where the file holds something else."""
+    ways = facts.get("ways") if isinstance(facts, Mapping) else None
+    found: dict[str, dict[str, str]] = {}
+    for way, one in ways.items() if isinstance(ways, Mapping) else ():
+        scores = one.get("scores") if isinstance(one, Mapping) else None
+        if isinstance(scores, Mapping):
+            found[str(way)] = {str(name): _score(score) for name, score in scores.items()}
+    return found
+
+
+def _score(score: Any) -> str:
+    """31.86 [28.78, 35.38], the interval that its mean lies in; or ± a standard deviation."""
+    if not isinstance(score, Mapping) or not record.is_number(score.get("value")):
+        return _plain(score)
+    value = page.number(score["value"], 4)
+    if record.is_number(score.get("low")) and record.is_number(score.get("high")):
+        return f"{value} [{page.number(score['low'], 4)}, {page.number(score['high'], 4)}]"
+    return f"{value} ± {page.number(score['std'], 2)}" if record.is_number(score.get("std")) else value
 
 
 def recipe(run: Record) -> page.Html:
@@ -280,6 +302,8 @@ def _plain(value: Any) -> str:
     """A value of somebody's JSON in one line."""
     if isinstance(value, str):
         return value
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_plain(entry)}" for key, entry in value.items())
     if isinstance(value, Sequence) and all(isinstance(entry, str) for entry in value):
         return " ".join(value)
-    return page.number(value) if not isinstance(value, Mapping | Sequence) else json.dumps(value)
+    return page.number(value) if not isinstance(value, Sequence) else json.dumps(value)

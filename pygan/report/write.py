@@ -97,4 +97,4 @@ def held_out(known: Record, n: int, checkpoint: str, device: str) -> page.Html:
         lead = f"Made from noise by checkpoints/{checkpoint}, at {found.images_seen:,} images, and real ones beside."
     if len(rows) < len(found.items):
         lead += f" {len(rows)} of {len(found.items)} are here, to keep the page small."
-    return page.section("Held-out items", page.joined(rows), lead=lead + " A click enlarges.")
+    return page.section("Held-out items", page.gallery(rows), lead=lead + " A click enlarges.")
