@@ -106,6 +106,7 @@ def _parser(verb: str, train_gan: str | None, doctor_gan: str | None = None) -> 
     )
     sample.add_argument("--interpolate", action="store_true", help="go from each --text to the next, same noise")
     _use_flags(sample)
+    _walk_flags(sample)
 
     for name, (title, load) in _OWN_FLAGS.items():
         own = verbs.add_parser(name, help=title, **formatter)
@@ -160,6 +161,78 @@ def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
     session.add_argument("--max-steps", type=int, metavar="N", help="stop, saved, at this step (default: no limit)")
     session.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     add_flags(parser.add_argument_group("the recipe"), gan.Recipe)
+
+
+def _walk_flags(parser: argparse.ArgumentParser) -> None:
+    walk = parser.add_argument_group("walks: FILE.png is a grid, FILE.gif and FILE.webp are animations")
+    walk.add_argument(
+        "--walk",
+        nargs="?",
+        const="auto",
+        choices=("auto", "z", "text", "labels"),
+        metavar="KIND",
+        help="go through what it can make: z, its noise; text, from each --text to the next; labels, from each --to to "
+        "the next (default: auto, what it has, text where there are several)",
+    )
+    walk.add_argument("--stops", type=int, metavar="N", help="points of noise on the way (default: 2, animations 4)")
+    walk.add_argument("--steps", type=int, metavar="N", help="frames from one to the next (default: 8, animations 16)")
+    walk.add_argument("--closed", action="store_true", help="come back to the first")
+    walk.add_argument("--to", action="append", metavar="NAMES", help="labels of a stop: Male,Young (default: each)")
+    walk.add_argument(
+        "--input", action="append", type=Path, metavar="FILE", help="picture to give labels to (default: held-out ones)"
+    )
+    walk.add_argument("--fps", type=float, metavar="N", help="of an animation (default: 12 frames per second)")
+    walk.add_argument("--quality", type=int, metavar="N", help="of a WebP, 1 to 100 (default: without loss)")
+    walk.add_argument("--dither", action="store_true", help="hide the bands of a GIF's 256 colours by noise")
+    near = parser.add_argument_group("neighbours")
+    near.add_argument(
+        "--neighbours",
+        nargs="?",
+        type=int,
+        const=3,
+        metavar="K",
+        help="beside each picture the K training pictures that are nearest to it, by pixels and features (default: 3)",
+    )
+    near.add_argument(
+        "--features",
+        metavar="SPEC",
+        help="inception, inception:FILE, hog, or a TorchScript or ONNX file (default: inception, without weights hog)",
+    )
+
+
+def _sample(args: argparse.Namespace) -> int:
+    from pygan.sample import Animation, Walk, sample
+
+    for flag in ("number", "neighbours"):
+        if (value := getattr(args, flag)) is not None and value < 1:
+            raise UserError(f"--{flag} must be at least 1, got {value}")
+    walking = ("stops", "steps", "closed", "to", "input", "fps", "quality", "dither")
+    lost = [flag for flag in walking if args.walk is None and getattr(args, flag) not in (None, False)]
+    if lost:
+        raise UserError(f"--{lost[0]} is of a walk: add --walk, or leave it out")
+    if args.walk is not None and args.interpolate:
+        raise UserError("--interpolate is --walk text of 8 pictures; leave one of them out")
+    if args.features and args.neighbours is None:
+        raise UserError("--features says how --neighbours are found: add that, or leave it out")
+    if args.stops is not None and args.stops < 2:
+        raise UserError(f"--stops must be at least 2, got {args.stops}")
+    walk = None
+    if args.walk is not None:
+        walk = Walk(args.walk, args.stops or 0, args.steps, args.closed, tuple(args.to or ()), tuple(args.input or ()))
+    return sample(
+        args.run,
+        args.output,
+        number=args.number or 0,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        seed=args.seed,
+        text=args.text,
+        interpolate=args.interpolate,
+        walk=walk,
+        animation=Animation(12.0 if args.fps is None else args.fps, args.quality, args.dither),
+        neighbours=args.neighbours or 0,
+        features=args.features or "",
+    )
 
 
 def _import_flags(parser: argparse.ArgumentParser) -> None:
@@ -275,20 +348,7 @@ def _run(argv: Sequence[str]) -> int:
         asked = Asked(args.back, args.norm, args.dropout, args.eval, args.labels, args.labels_2)
         return import_network(args.file, args.gan, args.run, asked)
     if args.verb == "sample":
-        from pygan.sample import sample
-
-        if args.number is not None and args.number < 1:
-            raise UserError(f"--number must be at least 1, got {args.number}")
-        return sample(
-            args.run,
-            args.output,
-            number=args.number or 0,
-            checkpoint=args.checkpoint,
-            device=args.device,
-            seed=args.seed,
-            text=args.text,
-            interpolate=args.interpolate,
-        )
+        return _sample(args)
     if args.verb == "data":
         from pygan.data import command
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,14 +58,17 @@ def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def grid(columns: Mapping[str, Tensor], zoom_to: int = 96) -> Image.Image:
+def grid(
+    columns: Mapping[str, Tensor], zoom_to: int = 96, *, under: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Image.Image:
     """One row per item, one captioned column per name: nobody has to ask which ones are real. One column: a square.
 
-    columns: {"input": (n, c, h, w), ...} in [-1, 1], c of 1 or 3. Small pictures are enlarged by a whole factor until
-    they are at least `zoom_to` pixels high.
+    columns: {"input": (n, c, h, w), ...} in [-1, 1], c of 1 or 3; where all names are blank there is no line for them.
+    Small pictures are enlarged by a whole factor until they are at least `zoom_to` pixels high. under: for some columns
+    a line of text below each picture, cut where it is too long.
     """
     pixels = {name: to_uint8(images) for name, images in columns.items()}
-    if len(pixels) == 1:
+    if len(pixels) == 1 and not under:
         ((name, images),) = pixels.items()
         side = max(1, math.ceil(math.sqrt(len(images))))
         empty = np.full((-len(images) % side, *images.shape[1:]), 255, dtype=np.uint8)
@@ -71,16 +76,60 @@ def grid(columns: Mapping[str, Tensor], zoom_to: int = 96) -> Image.Image:
         pixels = {name if k == 0 else " " * k: images[k::side] for k in range(side)}
     rows, height, width = next(iter(pixels.values())).shape[:3]
     zoom = max(1, zoom_to // height)
-    cell_w, cell_h = width * zoom + _GAP, height * zoom + _GAP
-    sheet = Image.new("RGB", (cell_w * len(pixels) + _GAP, cell_h * rows + _GAP + _CAPTION), "white")
+    top = _CAPTION if any(name.strip() for name in pixels) else 0
+    cell_w, cell_h = width * zoom + _GAP, height * zoom + _GAP + (_CAPTION if under else 0)
+    sheet = Image.new("RGB", (cell_w * len(pixels) + _GAP, cell_h * rows + _GAP + top), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    end = 0.0  # of the last name
     for column, (name, images) in enumerate(pixels.items()):
         left = _GAP + column * cell_w
-        draw.text((left + 2, 3), name, fill="black", font=font)
+        # A name that would leave the sheet moves to the left, as far as the one before it lets it.
+        at = min(left + 2, max(end + 6, sheet.width - 2 - font.getlength(name)))
+        draw.text((at, 3), name, fill="black", font=font)
+        end = at + font.getlength(name) if name.strip() else end
         for row, image in enumerate(images):
             picture = to_image(image).convert("RGB").resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
-            sheet.paste(picture, (left, _CAPTION + _GAP + row * cell_h))
+            sheet.paste(picture, (left, top + _GAP + row * cell_h))
+        for row, text in enumerate(under.get(name, ())):
+            line = _cut(text, width * zoom, font)
+            draw.text((left + 2, top + _GAP + row * cell_h + height * zoom + 1), line, fill="black", font=font)
     return sheet
+
+
+def _cut(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """The beginning of a line that is at most `width` pixels wide, with dots where more of it was."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def to_gif(frames: Iterable[Image.Image], few: Sequence[Image.Image], *, fps: float, dither: bool) -> bytes:
+    """The frames as a GIF that repeats for ever, all with one palette: 256 colours that suit `few` of them.
+
+    dither: spread the error of a colour over its neighbours, which hides bands and flickers a little. A frame is shown
+    for a whole number of hundredths of a second, at least two. Frames are taken one by one and kept at a byte a pixel.
+    """
+    sheet = Image.new("RGB", (max(x.width for x in few), sum(x.height for x in few)), "white")
+    for k, frame in enumerate(few):
+        sheet.paste(frame, (0, sum(x.height for x in few[:k])))
+    palette = sheet.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+    how = Image.Dither.FLOYDSTEINBERG if dither else Image.Dither.NONE
+    drawn = (frame.quantize(palette=palette, dither=how) for frame in frames)
+    return _animated(drawn, "GIF", duration=10 * max(2, round(100 / fps)), optimize=False, disposal=1)
+
+
+def to_webp(frames: Iterable[Image.Image], *, fps: float, quality: int | None) -> bytes:
+    """The frames as an animated WebP that repeats for ever; quality: 1 to 100, None: without loss."""
+    kind = {"lossless": True} if quality is None else {"quality": quality}
+    return _animated(iter(frames), "WEBP", duration=max(1, round(1000 / fps)), method=4, **kind)
+
+
+def _animated(frames: Iterator[Image.Image], kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    next(frames).save(buffer, kind, save_all=True, append_images=frames, loop=0, **options)
+    return buffer.getvalue()
 
 
 def to_png(image: Image.Image) -> bytes:

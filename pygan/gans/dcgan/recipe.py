@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pygan import data
 from pygan.begin import new_state
 from pygan.data import Facts, Feed, Pictures
-from pygan.errors import UserError
+from pygan.errors import UserError, say_once
 from pygan.gans.dcgan import model
 from pygan.losses import gan_loss
 from pygan.nn import Mode, init_weights_
@@ -194,6 +194,8 @@ def generate(G: nn.Module, recipe: Recipe, n: int, rng: Tensor | None = None, *,
         first = next(G.parameters())
         rng = new_rng(recipe.seed, first.device) if rng is None else rng
         z = latent(recipe, rng, n, dtype=first.dtype)
+    elif recipe.test_bn == "batch":
+        say_once("--test-bn batch: pictures of given noise depend on those made together, so a walk flickers a little")
     return G(z, Mode(statistics=recipe.test_bn)).clamp(-1.0, 1.0)
 
 
