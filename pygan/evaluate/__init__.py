@@ -36,7 +36,7 @@ def judge(
     most: int,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Scores of a network in training, as numbers: {"fid": ..., "kid": ...}; see `training.judge`."""
+    """Scores of a network in training, as numbers: {"fid": ..., "kid": ...}; what and how: `training.judge`."""
     from pygan.evaluate import training
 
     return training.judge(gan, recipe, G, feed, metrics, features=features, lpips=lpips, most=most, seed=seed)
