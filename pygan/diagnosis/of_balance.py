@@ -71,7 +71,7 @@ def loss_imbalance(rows: Rows, case: Case) -> Answer:
         if many > _IMBALANCE:
             sizes = f"{value:.3g} to {adversarial:.3g}"
             told = f"{key} is {many:.0f} times G's adversarial loss ({sizes}), which is lost beside it"
-            advice = case.advice(f"lower {{={field}}}", "or raise {=lambda_gan}")
+            advice = case.advice(f"lower {{={field}}}", "or raise {=lambda_gan}") or "lower the weight of that term"
             return Sign(told, many, advice, severity=many)
     return answer
 

@@ -12,7 +12,7 @@ from pygan.diagnosis.sign import HEALTHY, Answer, Sign, of
 # A D that learns has logits that change from picture to picture: in healthy runs, of batches from 1 to 32, those of
 # real pictures spread by 0.1 and more over 10 rows. A constant one has the same in all digits that matter.
 _STEADY = 0.02
-_STEADY_LOSS = 0.005  # likewise of the adversarial loss of G, where logits are not logged
+_STEADY_LOSS = 0.02  # likewise of the adversarial loss of G, where logits are not logged; healthy ones move by 0.1
 # A healthy DCGAN of small pictures has mean logits of 4.7 and -3.8 for hundreds of steps; those of a D that has won
 # grow to 10 and beyond. At 6 the sigmoid is 0.9975 and D's loss under 0.005.
 _CERTAIN_LOGIT = 6.0
