@@ -98,8 +98,8 @@ def test_the_fixed_point_of_the_keras_labels():
     keras = {"discriminator": "keras_two_branch", "d_batches": "one_class", "d_patch": 16, "gan_mode": "softplus"}
     patient = Patient("pix2pix", label_bug_compat=True, **keras)
     *features, answer = (layer for layer in patient.state.D.modules() if isinstance(layer, torch.nn.Linear))
-    patient.plant(lambda state: zero(*features, answer)).train(40, lr={"D": 0.05})
-    patient.train(20, lr={"D": 5e-3}).train(25, lr={"D": 1e-3})
+    patient.plant(lambda state: zero(*features, answer)).train(60, lr={"D": 0.01})
+    patient.train(30, lr={"D": 2e-3})
     found = patient.finding("constant_discriminator")
     assert found.evidence == pytest.approx(math.log(4), abs=0.02)
     assert "1.3863" in found.line
