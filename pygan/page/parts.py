@@ -181,7 +181,7 @@ def pictures_row(images: Mapping[str, str], *, caption: Any = "") -> Html:
         for name, uri in images.items()
     )
     below = f'<p class="quiet">{text(caption)}</p>' if caption else ""
-    few = f' style="--n: {len(images)}"' if len(images) <= 4 else ""
+    few = f' style="--n: {len(images)}"' if len(images) <= 8 else ""
     return Html(f'<div class="pictures"><div class="row"{few}>{cells}</div>{below}</div>')
 
 
