@@ -81,7 +81,7 @@ def of_run(run: Path, as_json: bool = False) -> int:
         print(f"{run} has no rows yet: nothing to look at")
         return 0
     count = len(told.findings) or "no"
-    print(f"{count} finding{'' if count == 1 else 's'} in {told.rows} rows up to step {told.steps}")
+    print(f"{count} finding{'s' if len(told.findings) > 1 else ''} in {told.rows} rows up to step {told.steps}")
     if told.unseen:
         print(f"not checked: {told.unseen}")
     return 0

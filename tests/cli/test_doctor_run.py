@@ -1,0 +1,154 @@
+"""`pygan doctor RUN` from outside: on a real run, an old one, a sick one, a diverged one, and on what is no run."""
+
+import json
+import shutil
+
+import pytest
+
+from pygan.__main__ import main
+from pygan.rundir import read_findings, read_metrics
+
+FLAGS = ["--device", "cpu", "--no-tensorboard", "--log-every-images", "2"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny run with a row for each step."""
+    path = tmp_path_factory.mktemp("doctor") / "run"
+    assert main(["train", "pix2pix", "--preset", "tiny", *FLAGS, "--run", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy to be spoiled."""
+    return shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "samples"))
+
+
+def said(capsys, *argv):
+    """What `pygan doctor` prints of a run; it must end well and say nothing else."""
+    capsys.readouterr()
+    assert main(["doctor", *map(str, argv)]) == 0
+    out = capsys.readouterr()
+    assert out.err == ""
+    return out.out
+
+
+def rewrite(run, change):
+    """Every row of a run, changed in place."""
+    rows = read_metrics(run)
+    text = "".join(json.dumps(change(dict(row))) + "\n" for row in rows)
+    (run / "metrics.jsonl").write_text(text)
+
+
+def longer(row):
+    """The same run at ten times the steps: long enough to be called ill."""
+    return row | {"images": 10 * row["images"], "steps": 10 * row["steps"]}
+
+
+def test_a_healthy_run(trained, capsys):
+    out = said(capsys, trained)
+    assert out.startswith("no finding in 16 rows up to step 16")
+    assert "not checked: memorisation" in out
+    assert "vital" not in out  # these are there
+
+
+def test_a_run_of_an_older_version(run, capsys):
+    rewrite(run, lambda row: {key: value for key, value in row.items() if not key.startswith(("vital/", "held_out/"))})
+    lines = said(capsys, run).splitlines()
+    assert lines[0].startswith("no finding in 16 rows")
+    assert lines[1].startswith("not checked: gradients, colours, patterns and diversity")
+    assert len(lines) == 2
+
+
+def test_a_sick_run(run, capsys):
+    rewrite(run, lambda row: longer(row) | {"logit/real": 0.0, "logit/fake": 0.0, "loss/D": 0.693147})
+    out = said(capsys, run)
+    assert "constant_discriminator (said at step " not in out  # 16 rows: 10 to see that it is steady, 10 to be sure
+    rows = read_metrics(run)
+    later = {"images": 320, "steps": 160, "epoch": 4}
+    more = [row | {key: row[key] + much for key, much in later.items()} for row in rows]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + more))
+    lines = said(capsys, run).splitlines()
+    assert lines[0].startswith("constant_discriminator (said at step ")
+    assert "loss/D 0.6931 = the optimum 0.6931 of one that cannot tell, since step 10" in lines[1]
+    assert lines[2].strip().startswith("what people do: ")
+    assert "1 finding in 32 rows up to step 320" in lines
+    told = json.loads(said(capsys, run, "--json"))
+    assert told.keys() == {"run", "gan", "rows", "steps", "findings", "unchecked"}
+    assert told["gan"] == "pix2pix"
+    (finding,) = told["findings"]
+    assert finding["name"] == "constant_discriminator"
+    assert finding["line"] in lines[1]
+    assert finding["since_steps"] == 10
+
+
+def test_a_run_that_diverged(tmp_path, capsys):
+    """Live and replayed the same: the first module where a number was none, and since when."""
+    path = tmp_path / "run"
+    flags = ["--preset", "tiny", *FLAGS, "--lr", "1e30", "--run", str(path)]
+    assert main(["train", "pix2pix", *flags]) == 1
+    (live,) = [finding for finding in read_findings(path) if finding["name"] == "diverged"]
+    out = said(capsys, path)
+    assert out.splitlines()[0].startswith("diverged (said at step ")
+    assert live["line"] in out
+    assert "module" in live["line"]
+    json.loads(said(capsys, path, "--json"), parse_constant=pytest.fail)  # no NaN, which is not JSON
+
+
+def test_a_run_is_only_looked_at(run, capsys):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    said(capsys, run)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_without_rows(run, capsys):
+    (run / "metrics.jsonl").unlink()
+    assert said(capsys, run) == f"{run} has no rows yet: nothing to look at\n"
+    assert json.loads(said(capsys, run, "--json"))["rows"] == 0
+
+
+def spoil_missing(run):
+    shutil.rmtree(run)
+
+
+def spoil_file(run):
+    shutil.rmtree(run)
+    run.write_text("no folder")
+
+
+def spoil_recipe(run):
+    (run / "recipe.json").write_text('{"gan": "pix2pix"')
+
+
+def spoil_types(run):
+    (run / "recipe.json").write_text('{"gan": 3}')
+
+
+def spoil_rows(run):
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (spoil_missing, "is not a run directory: it has no recipe.json"),
+        (spoil_file, "recipe.json"),
+        (spoil_recipe, "cannot be read (it is not JSON)"),
+        (spoil_types, "is damaged"),
+        (spoil_rows, "the rows of"),
+    ],
+)
+def test_what_is_no_run_is_said_in_one_line(run, capsys, spoil, says):
+    spoil(run)
+    capsys.readouterr()
+    assert main(["doctor", str(run)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert says in line
+    assert line.startswith("pygan: error: ")
+
+
+def test_a_run_and_kernels_are_two_questions(run, capsys):
+    assert main(["doctor", str(run), "--kernels", "pix2pix"]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
