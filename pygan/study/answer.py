@@ -13,6 +13,7 @@ from pygan.study.plan import Plan
 AXES = {"skips": "skips", "lambda": "L1 weight", "patch": "receptive field"}
 _PLACES = {"held_out": "held-out", "other": "other-domain", "train": "training"}
 _DOUBT = 0.05  # chance of at least one wrong statement in a family of comparisons that are told together (Bonferroni)
+_FEW = 20  # pictures, below which a bootstrap is not to be trusted
 _JUDGES = ("l1", "ssim", "edges", "lpips")
 
 
@@ -61,6 +62,8 @@ def _overfits(plan: Plan, group: Sequence[Cell]) -> str:
         verdict = f"{_net(many)} overfits less"
     else:
         verdict = "which one overfits more cannot be told apart from chance"
+    if min(len(cell.rows) for cell in (few, many)) == 1:
+        verdict += ", as far as one training of each can tell"
     better = numbers.difference(many, few, plan.test, "l1")
     if better.high < 0:
         judged = f"{_net(many)} is the better one, by {shown(_minus(better))}"
@@ -215,6 +218,8 @@ def _caveat(plan: Plan, cells: Sequence[Cell]) -> str:
     """What the intervals are of."""
     items = {where: cells[0].values(where, "l1").shape[1] for where in ("train", plan.test)}
     counts = f"{items['train']} training and {items[plan.test]} {_PLACES[plan.test]} pictures"
+    if min(items.values()) < _FEW:
+        counts += " (so few that the intervals are narrower than they should be)"
     networks = min(len(cell.rows) for cell in cells)
     if networks > 1:
         return f"Intervals: 95 % bootstrap, over {counts} and over {networks} networks of each variant."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,9 @@ def _paired(a: Cell, b: Cell, where: str, metric: str) -> np.ndarray:
 
 
 def groups(cells: Sequence[Cell], axis: str) -> list[tuple[dict[str, str], list[Cell]]]:
-    """The cells that differ in `axis` alone, with what they share of the other axes that vary."""
+    """The cells that differ in `axis` alone, with what they share of the other axes that vary, which is left out of
+    their titles.
+    """
     varied = {
         name
         for name in dict.fromkeys(name for cell in cells for name in cell.variant.axes)
@@ -127,6 +129,7 @@ def groups(cells: Sequence[Cell], axis: str) -> list[tuple[dict[str, str], list[
     }
     found: dict[tuple, tuple[dict[str, str], list[Cell]]] = {}
     for cell in cells:
-        shared = {name: cell.variant.axes[name] for name in cell.variant.axes if name in varied}
-        found.setdefault(tuple(shared.items()), (shared, []))[1].append(cell)
+        shared = {name: place for name, place in cell.variant.axes.items() if name in varied}
+        short = replace(cell.variant, title=cell.variant.title.partition(", ")[0]) if varied else cell.variant
+        found.setdefault(tuple(shared.items()), (shared, []))[1].append(replace(cell, variant=short))
     return list(found.values())

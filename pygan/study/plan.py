@@ -141,7 +141,7 @@ def make(kind: str, given: Mapping[str, Any], device: str = "auto") -> Plan:
             "holdout": min(asked["items"], asked["images"] - 1) / asked["images"],
         }
     fields |= _set_fields(gan, asked["set"])
-    recipe = recipes.make(gan.Recipe, gan.PRESETS, base["recipe"], fields)
+    recipe = _recipe(gan, base["recipe"], fields)
     found = _variants(kind, asked, gan, recipe)
     for variant in found:
         if twice := sorted(set(variant.fields) & {name for name, _ in map(_parted, asked["set"])}):
@@ -185,6 +185,14 @@ def _variants(kind: str, asked: Mapping[str, Any], gan: ModuleType, recipe: Any)
     return of.product(parts)
 
 
+def _recipe(gan: ModuleType, preset: str, fields: Mapping[str, Any]) -> Any:
+    """The recipe of these fields. Errors: UserError that names the flags of this command."""
+    try:
+        return recipes.make(gan.Recipe, gan.PRESETS, preset, fields)
+    except UserError as error:
+        raise UserError(str(error).replace("--crop-size", "--size").replace("a crop size", "a --size")) from None
+
+
 def number_of_skips(gan: ModuleType, recipe: Any) -> int:
     """How many skips G has when all are kept. Errors: UserError if it has none."""
     import torch
@@ -201,7 +209,7 @@ def _fitting(gan: ModuleType, preset: str, fields: Mapping[str, Any], found: lis
     fitting = []
     for variant in found:
         try:
-            recipes.make(gan.Recipe, gan.PRESETS, preset, {**fields, **variant.fields})
+            _recipe(gan, preset, {**fields, **variant.fields})
         except UserError as error:
             if kind != "patch":
                 raise
@@ -242,7 +250,7 @@ def _parted(text: str) -> tuple[str, str]:
 def _budget(plan: Plan, gan: ModuleType, device: str) -> dict[str, Any]:
     """The recipe fields that say how long each variant is trained: the same for all."""
     asked, unit = plan.asked, plan.units[-1]
-    recipe = recipes.make(gan.Recipe, gan.PRESETS, plan.preset, plan.given(unit))
+    recipe = _recipe(gan, plan.preset, plan.given(unit))
     with gan.batches(recipe, "train", "cpu") as feed:
         n_items, recipe = feed.n_items, gan.resolve(recipe, feed.facts)
         if asked["epochs"]:
@@ -264,7 +272,7 @@ def _check_others(plan: Plan, gan: ModuleType) -> None:
     if not plan.others():
         return
     for unit in {unit.variant.fields.get("input_transform"): unit for unit in plan.units}.values():
-        recipe = recipes.make(gan.Recipe, gan.PRESETS, plan.preset, plan.given(unit))
+        recipe = _recipe(gan, plan.preset, plan.given(unit))
         with gan.batches(recipe, "train", "cpu") as feed:
             recipe = gan.resolve(recipe, feed.facts)
         other.feed(gan, recipe, plan.other_set(unit), "cpu").close()

@@ -33,7 +33,7 @@ class Variant:
 
 
 def product(parts: Sequence[Sequence[Variant]]) -> list[Variant]:
-    """Every combination of one of each part; only what is varied is in its name and title."""
+    """Every combination of one of each part; only what is varied is in its name and title, the first part first."""
     combined = []
     for chosen in itertools.product(*parts):
         varied = [one for one, part in zip(chosen, parts, strict=True) if len(part) > 1] or [chosen[0]]
