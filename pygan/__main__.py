@@ -214,6 +214,8 @@ def _sample(args: argparse.Namespace) -> int:
         raise UserError("--interpolate is --walk text of 8 pictures; leave one of them out")
     if args.features and args.neighbours is None:
         raise UserError("--features says how --neighbours are found: add that, or leave it out")
+    if args.input and args.number is not None:
+        raise UserError("--number has nothing to say where --input names the pictures; leave one of them out")
     if args.stops is not None and args.stops < 2:
         raise UserError(f"--stops must be at least 2, got {args.stops}")
     walk = None

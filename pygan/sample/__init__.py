@@ -67,6 +67,8 @@ def sample(
         raise UserError(f"--text: {run} does not make pictures from sentences; leave it out")
     if not all(sentence.strip() for sentence in text):
         raise UserError("--text says nothing; give it a sentence")
+    if interpolate and neighbours:
+        raise UserError("--interpolate shows no --neighbours; give --walk text in its place")
     if interpolate and len(text) < 2:
         raise UserError(f"--interpolate goes from one --text to the next: give it two or more, got {len(text)}")
     lines: list[str] = []
@@ -159,6 +161,7 @@ def _groups(trained: use.Trained, run: Path, number: int, seed: int, text: Seque
     """What a plain sample shows, as groups of pictures that have neighbours."""
     from pygan.sample import beside
 
+    beside.check(number * max(1, len(text)))
     if not text and not _from_noise(trained):
         return beside.painted(trained, run, number, seed)
     if not text:
@@ -172,6 +175,7 @@ def _frames_as_groups(trained: use.Trained, way: Route) -> list:
     """All frames of all walks, one walk after the other."""
     from pygan.sample import beside
 
+    beside.check(len(way.keys) * len(way))
     frames = torch.stack(list(_told(way, range(len(way)))), dim=1)  # (walks, frames, c, h, w)
     names = [way.name(f) or f"stop {f // (way.steps + 1) + 1}" if way.is_stop(f) else "" for f in range(len(way))]
     return beside.made(trained, frames.flatten(0, 1), names * len(frames))
@@ -215,7 +219,7 @@ def _animated(way: Route, output: Path, animation: Animation) -> bytes:
 
     def drawn(which: Sequence[int], frames: Iterator[Tensor]) -> Iterator[Image.Image]:
         for number, images in zip(which, frames, strict=True):
-            yield pictures.grid({way.name(number) or " ": images})
+            yield pictures.grid({way.name(number): images})
 
     numbers = range(len(way))
     (first,) = drawn([0], way.frames([0]))

@@ -28,6 +28,12 @@ class Group(NamedTuple):
     field: str  # of the GAN's batches
 
 
+def check(count: int) -> None:
+    """Errors: UserError, one line, for more pictures than a sheet holds."""
+    if count > MOST:
+        raise UserError(f"--neighbours shows at most {MOST} pictures, and {count} are asked for: give a smaller -n")
+
+
 def made(trained: use.Trained, images: Tensor, names: Sequence[str]) -> list[Group]:
     """What came from noise or sentences (n, c, h, w) as groups: of two domains side by side, each for itself."""
     fields = type(trained.gan.example(trained.recipe))._fields
@@ -73,9 +79,6 @@ def sheet(trained: use.Trained, run: Path, groups: Sequence[Group], k: int, spec
     spec: as `features.load` takes it; "": Inception if its weights are there, else edges and colours.
     Errors: UserError.
     """
-    count = sum(len(group.images) for group in groups)
-    if count > MOST:
-        raise UserError(f"--neighbours shows at most {MOST} pictures, and {count} are asked for: give a smaller -n")
     seen = _features(spec, trained)
     blocks, lines = [], []
     with given.training(trained, run) as feed:
