@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     out = log.console()
     if args.results_only:
-        return _print_results(out, _results_file(args))
+        from pygan.quiz import records
+
+        path = _results_file(args)
+        _print_results(out, path, records.read(path))
+        return 0
     if args.grid is not None:
         return _write_grid(out, args)
     return _serve(out, args)
@@ -111,11 +115,10 @@ def _results_file(args: argparse.Namespace) -> Path:
     return args.results or args.run[0] / ("rank.jsonl" if args.rank else "quiz.jsonl")
 
 
-def _print_results(out: Console, path: Path) -> int:
+def _print_results(out: Console, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """The tables of a results file."""
-    from pygan.quiz import rates, records
+    from pygan.quiz import rates
 
-    rows = records.read(path)
     kinds = {row["what"] for row in rows}
     if "answer" in kinds:
         out.print(rates.fooling_table(rows))
@@ -123,7 +126,6 @@ def _print_results(out: Console, path: Path) -> int:
         out.print(rates.ranks_table(rows))
     if not kinds & {"answer", "rank"}:
         out.print(f"{path}: nobody has answered yet", markup=False)
-    return 0
 
 
 def _pools(args: argparse.Namespace, most: int) -> list[Pool]:
@@ -157,19 +159,15 @@ def _serve(out: Console, args: argparse.Namespace) -> int:
         read_facts(one)
     results = Results(_results_file(args)).open()  # at once: answers that cannot be kept are not asked for
     try:
-        if args.rank:
-            test, plan = _ranks(args, results)
-            exposure = 0.0
-        else:
-            test, plan = _pairs(args, results)
-            exposure = args.exposure or 1.0
-        told = {"test": test.kind, "size": args.size, "exposure": exposure, "plan": plan}
-        with Server(args.host, args.port, test, told) as server:
+        with Server(args.host, args.port) as server:
+            test, plan = (_ranks if args.rank else _pairs)(args, results)
+            server.begin(test, {"test": test.kind, "size": args.size, "exposure": test.exposure, "plan": plan})
             _introduce(out, args, test, plan, server.url)
             _until_stopped(server, args)
     finally:
         results.close()
-    return _print_results(out, results.path)
+    _print_results(out, results.path, results.rows)
+    return 0
 
 
 def _pairs(args: argparse.Namespace, results: Results) -> tuple[Sessions, dict[str, Any]]:
@@ -184,7 +182,8 @@ def _pairs(args: argparse.Namespace, results: Results) -> tuple[Sessions, dict[s
             f"{fewest} held-out pairs are too few for {asked[0]} + {asked[1]}, since nobody sees one twice: "
             f"{practice} for practice, {trials} that count"
         )
-    test = sessions.Pairs(pools, results, seed=args.seed, practice=practice, trials=trials)
+    how = {"seed": args.seed, "exposure": args.exposure or 1.0}
+    test = sessions.Pairs(pools, results, practice=practice, trials=trials, **how)
     return test, {"practice": practice, "trials": trials, "systems": len(pools), "given": "nothing"}
 
 
@@ -225,7 +224,7 @@ def _introduce(out: Console, args: argparse.Namespace, test: Sessions, plan: dic
     else:
         each = " (one of them per person)" if len(test.pools) > 1 else ""
         counts = f"{plan['practice']} pairs for practice, {plan['trials']} that count"
-        out.print(f"real or fake? {names}{each}: {counts}, {args.exposure or 1:g} s each", markup=False)
+        out.print(f"real or fake? {names}{each}: {counts}, {test.exposure:g} s each", markup=False)
     people = len({row["session"] for row in test.results.rows if row["what"] in ("answer", "rank")})
     before = f" ({people} people so far)" if people else ""
     out.print(f"answers go to {test.results.path}{before}", markup=False)
@@ -235,21 +234,18 @@ def _introduce(out: Console, args: argparse.Namespace, test: Sessions, plan: dic
 
 
 def _until_stopped(server: Server, args: argparse.Namespace) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    """Wait for Ctrl-C or SIGTERM, then let the server rest."""
     stop = threading.Event()
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, lambda *_: stop.set())
-    thread.start()
     try:
         if not args.no_open and _has_screen():
             webbrowser.open(server.url)
         stop.wait()
     finally:
         server.shutdown()
-        thread.join()
         for number, handler in before.items():
             signal.signal(number, handler)
 

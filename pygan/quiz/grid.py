@@ -16,7 +16,7 @@ from pygan.errors import UserError
 from pygan.quiz.pool import Pool
 from pygan.rundir import write_atomic
 
-_GAP, _NUMBER = 6, 16  # pixels between pictures, height of the line with the numbers
+_GAP, _NUMBER = 8, 16  # pixels between pictures, height of the line with the numbers
 _AT_LEAST = 96  # pixels of a picture; smaller ones are enlarged by a whole factor
 _GREY, _FAINT = (128, 128, 128), (176, 176, 176)
 _REAL, _FAKE = (20, 90, 200), (235, 140, 0)  # blue and orange: told apart by the colour-blind, too

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from pygan import bootstrap
 from pygan.bootstrap import Interval
@@ -18,9 +19,10 @@ _DRAWS, _CONFIDENCE = 10_000, 0.95
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one system. rate: Interval; of a fooling rate in 0..1, of a mean rank from 1 (best)."""
+    """Of one system, and one time of exposure. rate: a fooling rate in 0..1, or a mean rank from 1 (best)."""
 
     system: System
+    exposure: float  # seconds, 0.0: without limit
     people: int  # sessions with a counted answer
     answers: int
     rate: Interval
@@ -34,13 +36,15 @@ def fooling(rows: Iterable[Mapping[str, Any]]) -> list[Summary]:
     it went.
     """
     counted = [row for row in rows if row["what"] == "answer" and not row["practice"] and row["correct"] is not None]
-    return _summaries((system_of(row), row["session"], float(not row["correct"])) for row in counted)
+    return _summaries(((system_of(r), r["exposure_s"]), r["session"], float(not r["correct"])) for r in counted)
 
 
 def ranks(rows: Iterable[Mapping[str, Any]]) -> list[Summary]:
     """Mean ranks of the systems in human rank, 1 is best."""
     asked = [row for row in rows if row["what"] == "rank"]
-    return _summaries((system_of(one), row["session"], float(one["rank"])) for row in asked for one in row["ranks"])
+    return _summaries(
+        ((system_of(one), 0.0), row["session"], float(one["rank"])) for row in asked for one in row["ranks"]
+    )
 
 
 def of_people(values: Sequence[Sequence[float]]) -> Interval:
@@ -90,11 +94,13 @@ def fooling_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for head in ("", "people", "answers", "fooled", "95 % interval", "std", "resampled"):
         table.add_column(head, justify="right" if head not in ("", "resampled") else "left")
     names = named([one.system for one in summaries])
+    exposures = {one.exposure for one in summaries}
     for one in summaries:
         rate = one.rate
+        name = names[one.system] + (f", {one.exposure:g} s" if len(exposures) > 1 else "")
         numbers = (f"{100 * rate.mean:.1f} %", f"{100 * rate.low:.1f} .. {100 * rate.high:.1f} %")
         std = f"{100 * rate.std:.1f} %"
-        table.add_row(names[one.system], str(one.people), str(one.answers), *numbers, std, one.resampled)
+        table.add_row(Text(name), str(one.people), str(one.answers), *numbers, std, one.resampled)
     return table
 
 
@@ -108,21 +114,21 @@ def ranks_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for one in summaries:
         rate = one.rate
         numbers = (f"{rate.mean:.2f}", f"{rate.low:.2f} .. {rate.high:.2f}", f"{rate.std:.2f}")
-        table.add_row(names[one.system], str(one.people), str(one.answers), *numbers, one.resampled)
+        table.add_row(Text(names[one.system]), str(one.people), str(one.answers), *numbers, one.resampled)
     return table
 
 
-def _summaries(values: Iterable[tuple[System, str, float]]) -> list[Summary]:
-    """One for each system, from (system, session, value)."""
-    by_system: dict[System, dict[str, list[float]]] = {}
-    for system, session, value in values:
-        by_system.setdefault(system, {}).setdefault(session, []).append(value)
+def _summaries(values: Iterable[tuple[tuple[System, float], str, float]]) -> list[Summary]:
+    """One for each system and exposure, from ((system, exposure), session, value)."""
+    by_system: dict[tuple[System, float], dict[str, list[float]]] = {}
+    for key, session, value in values:
+        by_system.setdefault(key, {}).setdefault(session, []).append(value)
     found = []
-    for system, people in by_system.items():
+    for key, people in by_system.items():
         answers = [value for one in people.values() for value in one]
         several = len(people) > 1
         rate = of_people(list(people.values())) if several else bootstrap.of_mean(answers)
-        found.append(Summary(system, len(people), len(answers), rate, "people" if several else "answers"))
+        found.append(Summary(*key, len(people), len(answers), rate, "people" if several else "answers"))
     return found
 
 

@@ -18,9 +18,10 @@ KINDS = ("session", "shown", "answer", "rank")
 _START = b'{"what": "'
 _SYSTEM = {"run": str, "images_seen": int, "way": str}
 _TYPES: dict[str, dict[str, type]] = {
-    "session": {"session": str, "draw": str, "test": str, "items": int, "practice": int, "trials": int, "seed": int},
+    "session": {"session": str, "draw": str, "test": str, "exposure_s": float}
+    | dict.fromkeys(("items", "practice", "trials", "seed"), int),
     "shown": {"session": str, "trial": int},
-    "answer": {"session": str, "trial": int, "practice": bool, **_SYSTEM},
+    "answer": {"session": str, "trial": int, "practice": bool, "exposure_s": float, **_SYSTEM},
     "rank": {"session": str, "trial": int, "ranks": list},
 }
 
@@ -61,6 +62,8 @@ class Results:
     def open(self) -> Results:
         """Read what is there, and take the kernel's lock, which goes with the process. Errors: UserError."""
         self._new = not self.path.exists()
+        if not self._new and not self.path.is_file():
+            raise UserError(f"{self.path} is no file that answers could be kept in; name another with --results")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -71,9 +74,11 @@ class Results:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.rows = read(self.path)
             self._mend_tail()
-        except BlockingIOError as error:
+        except OSError as error:
             self.close()
-            raise UserError(f"{self.path} is in use by another quiz; end it, or name other --results") from error
+            busy = isinstance(error, BlockingIOError)
+            why = "is in use by another quiz; end it" if busy else f"cannot be locked ({error.strerror}); leave it"
+            raise UserError(f"{self.path} {why}, or name other --results") from error
         except UserError:
             self.close()
             raise
@@ -93,7 +98,7 @@ class Results:
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a row to the disk. row["what"] is first. Errors: OSError; the file and `rows` are as before then."""
-        data = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        data = (json.dumps(row) + "\n").encode()
         before = os.fstat(self._file).st_size
         try:
             while data:

@@ -38,16 +38,19 @@ _HEADERS = {
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one test until `shutdown`. url: where; told: what the page needs to know before anything is asked.
+    """Has an address from the beginning, `url`, and serves a test there from `begin` to `shutdown`.
 
     Errors: UserError if the address cannot be had.
     """
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, test: Sessions, told: Mapping[str, Any]) -> None:
-        self.test, self.told, self.host = test, dict(told), host
-        self.cookie = "pygan_quiz_" + hashlib.sha256(f"{test.kind} {test.results.path}".encode()).hexdigest()[:8]
+    test: Sessions
+    told: dict[str, Any]
+    cookie: str
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
         self._waiting: dict[str, bytes] = {}  # name -> PNG file; each is given away once
         self._lock = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -57,6 +60,14 @@ class Server(ThreadingHTTPServer):
             raise UserError(_no_address(host, port, error)) from error
         name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         self.url = f"http://{name}:{self.server_address[1]}/"
+
+    def begin(self, test: Sessions, told: Mapping[str, Any]) -> None:
+        """Serve in a thread of its own. told: what the page needs to know before anything is asked."""
+        self.test, self.told = test, dict(told)
+        # Cookies do not know ports: each file of results has a name of its own.
+        own = hashlib.sha256(f"{test.kind} {test.results.path.resolve()}".encode(errors="surrogateescape"))
+        self.cookie = f"pygan_quiz_{own.hexdigest()[:8]}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
 
     def server_bind(self) -> None:
         """Without asking a name server, which can take seconds, what this machine is called."""
@@ -98,12 +109,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve({"/start": self._start, "/show": self._show, "/answer": self._answer, "/leave": self._leave})
 
+    def _wrong_method(self) -> None:
+        self._serve({})
+
+    do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _wrong_method  # noqa: N815
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """The console is for the person who runs the quiz."""
 
     def _serve(self, known: Mapping[str, Callable[[], None]], other: Callable[[], None] | None = None) -> None:
         try:
             self._check_who_asks()
+            self.path = self.path.partition("?")[0]  # some browsers inside editors add something
             if self.path in known:
                 known[self.path]()
             elif other is not None and self.path.startswith("/picture/"):

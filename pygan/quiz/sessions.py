@@ -45,12 +45,14 @@ class Sessions(ABC):
     """All sessions of one test, over one results file. Safe for several threads.
 
     What a browser is told never says which picture is real before the answer is on the disk. Methods take the name of
-    a session as the cookie has it. Errors: Refused; OSError where the results cannot be written.
+    a session as the cookie has it. exposure: seconds for which pictures are seen, 0.0 without limit. Errors: Refused;
+    OSError where the results cannot be written.
     """
 
     kind: str  # "pairs" or "ranks"
 
-    def __init__(self, pools: Sequence[Pool], results: Results, *, seed: int) -> None:
+    def __init__(self, pools: Sequence[Pool], results: Results, *, seed: int, exposure: float = 0.0) -> None:
+        self.exposure = exposure
         self.pools = {pool.system: pool for pool in pools}
         self.results = results
         self._seed = seed
@@ -67,7 +69,7 @@ class Sessions(ABC):
             row = {
                 "what": "session", "time": _now(), "session": name, "test": self.kind,
                 "systems": [system._asdict() for system in systems], "draw": draw, "seed": self._seed,
-                "items": self._items(systems), "practice": practice, "trials": trials,
+                "exposure_s": self.exposure, "items": self._items(systems), "practice": practice, "trials": trials,
             }  # fmt: skip
             self.results.append(row)
             self._recall(row)
@@ -126,7 +128,7 @@ class Sessions(ABC):
         session = self._sessions.get(name)
         if session is None:
             return {"stage": "new"}
-        if session.answered == len(session.plan):
+        if session.answered >= len(session.plan):
             return {"stage": "done", **self._end(session)}
         trial = session.answered
         return {"stage": "trial", "trial": trial, "shown": trial in session.shown} | self._asked(
@@ -147,6 +149,7 @@ class Sessions(ABC):
         if row["what"] == "session":
             systems = [rates.system_of(one) for one in row["systems"]]
             same = row["test"] == self.kind and row["seed"] == self._seed and all(s in self.pools for s in systems)
+            same = same and row["exposure_s"] == self.exposure
             if same and row["items"] == self._items(systems):
                 self._sessions[row["session"]] = Session(row["session"], systems, self._plan(row))
             return
@@ -176,9 +179,11 @@ class Pairs(Sessions):
 
     kind = "pairs"
 
-    def __init__(self, pools: Sequence[Pool], results: Results, *, seed: int, practice: int, trials: int) -> None:
+    def __init__(
+        self, pools: Sequence[Pool], results: Results, *, seed: int, exposure: float, practice: int, trials: int
+    ) -> None:
         self._counts = (practice, trials)
-        super().__init__(pools, results, seed=seed)
+        super().__init__(pools, results, seed=seed, exposure=exposure)
 
     def _assigned(self) -> tuple[list[System], int, int]:
         counts: dict[System, int] = {}
@@ -229,7 +234,7 @@ class Pairs(Sessions):
             "what": "answer", "time": _now(), "session": session.name, **system._asdict(),
             "checkpoint": pool.checkpoint, "trial": session.answered, "practice": question.practice,
             "item": question.fake, "real_item": question.real, "real": question.side, "answer": said,
-            "correct": correct, **times,
+            "correct": correct, "exposure_s": self.exposure, **times,
         }  # fmt: skip
         return row, {"correct": correct, "real": question.side} if question.practice else {}
 
@@ -239,7 +244,7 @@ class Pairs(Sessions):
         told = {"right": session.right, "scored": sum(row["correct"] is not None for row in mine)}
         told["missed"] = len(mine) - told["scored"]
         for one in rates.fooling(self.results.rows):
-            if one.system == system:
+            if (one.system, one.exposure) == (system, self.exposure):
                 told |= {"rate": one.rate.mean, "low": one.rate.low, "high": one.rate.high}
                 told |= {"people": one.people, "answers": one.answers, "resampled": one.resampled}
         return told
