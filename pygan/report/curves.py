@@ -86,7 +86,7 @@ def epochs(rows: Sequence[dict[str, Any]]) -> list[float] | None:
     return np.interp([row["images"] for row in rows], [*images, end + 1e-9], [*at, last]).round(4).tolist()
 
 
-def gap(key: str, held: Sequence[tuple[int, float]], train: Sequence[tuple[int, float]], way: str) -> str:
+def gap(held: Sequence[tuple[int, float]], train: Sequence[tuple[int, float]], way: str) -> str:
     """Does it overfit? In words, from (images seen, value) of held-out and of training items; "" without both.
 
     way: "low" or "high", whichever is better; "": not known.
@@ -231,7 +231,7 @@ def _overfitting(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
                 lines.append(draw.line(key, label, colour=colour, dashed=prefix == "train/"))
         # The first measure of a GAN is the yardstick of checkpoints/best, of which lower is better.
         way = measures.way(name) or ("low" if place == 0 else "")
-        words = gap(name, *values, way)
+        words = gap(*values, way)
         arrow = {"low": "lower is better", "high": "higher is better", "": ""}[way]
         parts.append(draw.chart(measures.title(name), lines, note=words, unit=arrow))
     return [
