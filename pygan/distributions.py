@@ -126,36 +126,28 @@ class Reservoir:
     """
 
     def __init__(self, dim: int, *, most: int = KEPT, seed: int = 0) -> None:
-        self.count, self._most, self._dim = 0, most, dim
-        self._kept: list[Tensor] = []  # rows that are there from the beginning, before `_rows` takes them
-        self._rows: Tensor | None = None
+        self.count = 0  # features seen
+        self._rows = torch.empty(most, dim)  # memory that is not written to is not taken
         self._random = np.random.Generator(np.random.Philox(key=seed))
 
     def add(self, features: Tensor) -> None:
         """Take in (n, d) features. Errors: ValueError for another d, or a number that is not finite."""
-        features = _checked(features, self._dim).float()
-        room = max(0, self._most - self.count)
-        if room and len(features):
-            self._kept.append(features[:room].clone())
-            self.count += len(features[:room])
-        late = features[room:]
-        if not len(late):
-            return
-        rows = self.features
-        numbers = np.arange(self.count + 1, self.count + len(late) + 1)
+        features = _checked(features, self._rows.shape[1]).float()
+        most = len(self._rows)
+        early = features[: max(0, most - self.count)]
+        self._rows[self.count : self.count + len(early)] = early
+        late = features[len(early) :]
+        numbers = self.count + len(early) + np.arange(1, len(late) + 1)
         places = (self._random.random(len(late)) * numbers).astype(np.int64)
         for row, place in zip(late, places.tolist(), strict=True):
-            if place < self._most:
-                rows[place] = row
-        self.count += len(late)
+            if place < most:
+                self._rows[place] = row
+        self.count += len(features)
 
     @property
     def features(self) -> Tensor:
         """What is kept, (k, d)."""
-        if self._kept:
-            parts = self._kept if self._rows is None else [self._rows, *self._kept]
-            self._rows, self._kept = torch.cat(parts), []
-        return self._rows if self._rows is not None else torch.empty(0, self._dim)
+        return self._rows[: self.count]
 
 
 def kid(a: Tensor, b: Tensor, *, subsets: int = SUBSETS, subset_size: int = SUBSET_SIZE, seed: int = 0) -> Score:
@@ -164,7 +156,8 @@ def kid(a: Tensor, b: Tensor, *, subsets: int = SUBSETS, subset_size: int = SUBS
     Each subset draws `subset_size` of either side without replacement, or as many as the smaller side has; the unbiased
     estimate of each may be negative. Where a subset is all there is, one is enough. Errors: ValueError below two.
     """
-    a, b = _checked(a, a.shape[-1]), _checked(b, a.shape[-1])
+    for side in (a, b):
+        _checked(side[:1], a.shape[-1])
     size = min(subset_size, len(a), len(b))
     if size < 2:
         raise ValueError(f"the KID needs at least 2 pictures of both kinds, got {len(a)} and {len(b)}")

@@ -10,6 +10,7 @@ from torch import nn
 from pygan import features
 from pygan.errors import UserError
 from pygan.features import hog, inception, kind, network, perceptual
+from pygan.pictures import to_uint8
 
 
 def pictures(n=2, channels=3, size=16, seed=0):
@@ -89,6 +90,11 @@ def test_a_grey_picture_is_the_same_as_three_equal_channels():
     assert torch.equal(seen(grey), seen(grey.expand(-1, 3, -1, -1)))
     with pytest.raises(ValueError, match="1 or 3"):
         seen(pictures(2, channels=4))
+
+
+def test_networks_of_bytes_see_what_a_picture_file_would_hold():
+    images = pictures(2) * 1.1
+    assert (kind.to_bytes(images).permute(0, 2, 3, 1).numpy() == to_uint8(images)).all()
 
 
 def test_the_librarys_cache_is_looked_into(tmp_path, monkeypatch, inception_weights):
@@ -259,6 +265,9 @@ def backbones(tmp_path_factory):
     for name in ("alex", "vgg"):
         torch.manual_seed(1)
         layers = perceptual._Backbone(name).layers
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d):  # so that something is left of the picture at the end
+                nn.init.kaiming_normal_(layer.weight)
         path = tmp_path_factory.mktemp("lpips") / f"{name}.pth"
         state = {f"features.{key}": value for key, value in layers.state_dict().items()}
         torch.save(state | {"classifier.6.bias": torch.zeros(3)}, path)

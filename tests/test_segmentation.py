@@ -46,11 +46,9 @@ def test_nothing_at_all_is_zero():
 
 
 def test_rows_are_the_truth_and_ids_outside_do_not_count():
-    truth, guess = (
-        torch.tensor([[[0, 0, 0, 0, 1], [-1, 2, 255, 1, 1]]]),
-        torch.tensor([[[0, 0, 0, 1, 0], [1, 0, 0, 1, 1]]]),
-    )
-    assert segmentation.histogram(truth, guess, 2).tolist() == [[3, 1], [1, 2]]
+    truth = torch.tensor([[[0, 0, 0, 0, 1], [-1, 2, 255, 1, 1]]])
+    guess = torch.tensor([[[0, 0, 0, 1, 0], [1, 0, 0, 0, 1]]])
+    assert segmentation.histogram(truth, guess, 2).tolist() == [[3, 1], [2, 1]]
     with pytest.raises(ValueError, match=r"a guess is a class 0\.\.1"):
         segmentation.histogram(truth, guess + 1, 2)
     with pytest.raises(ValueError, match="one shape"):

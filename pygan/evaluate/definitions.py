@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Definition(NamedTuple):
-    """head: in the table; better: "lower" or "higher"; words: what exactly is computed; digits: behind the dot."""
+    """head: in the table; better: "lower" or "higher"; words: what exactly is computed; digits: behind the dot, 0: three in all."""
 
     head: str
     better: str
@@ -27,7 +27,7 @@ DEFINITIONS = {
         "lower",
         "unbiased MMD^2 with (a.b/d + 1)^3 over random subsets drawn without replacement; mean and population std over "
         "subsets; may be negative",
-        5,
+        0,
     ),
     "is": Definition(
         "Inception score",

@@ -40,12 +40,19 @@ class Tools:
 class WayScores:
     """Takes in batches of `Outputs`, and says how good they were; left_out and notes are there after `result`.
 
-    wanted: of `METRICS`; fakes: how many pictures there will be; labels: how class maps are scored, if there are any.
+    wanted: of `METRICS`; fakes, reals: how many pictures there will be at most; labels: how class maps are scored, if there are any.
     Errors of `add` and `result`: UserError.
     """
 
     def __init__(
-        self, wanted: Collection[str], tools: Tools, fakes: int, *, seed: int = 0, labels: LabelScores | None = None
+        self,
+        wanted: Collection[str],
+        tools: Tools,
+        fakes: int,
+        reals: int,
+        *,
+        seed: int = 0,
+        labels: LabelScores | None = None,
     ) -> None:
         self._wanted, self._tools, self._seed, self.labels = set(wanted), tools, seed, labels
         self._values: dict[str, list[float]] = {}
@@ -55,7 +62,8 @@ class WayScores:
         dim = tools.features.dim if tools.features else 0
         self._fake, self._real = (distributions.Moments(dim) for _ in range(2))
         self._fake_kept, self._real_kept = (
-            distributions.Reservoir(dim, most=tools.kept, seed=2 * seed + side) for side in range(2)
+            distributions.Reservoir(dim, most=min(tools.kept, most), seed=2 * seed + side)
+            for side, most in enumerate((fakes, reals))
         )
         self._inception = (
             distributions.InceptionScore(fakes, splits=tools.splits, seed=seed)

@@ -45,7 +45,8 @@ def _text(score: dict[str, Any] | None, digits: int) -> str:
     """12.3 [11.9, 12.8] of pictures, 0.01 ± 0.002 of subsets."""
     if score is None:
         return "-"
-    value = f"{score['value']:.{digits}f}"
+    kind = f".{digits}f" if digits else ".3g"
+    value = format(score["value"], kind)
     if "low" in score:
-        return f"{value} [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"
-    return f"{value} ± {score['std']:.{digits}f}" if "std" in score else value
+        return f"{value} [{format(score['low'], kind)}, {format(score['high'], kind)}]"
+    return f"{value} ± {format(score['std'], kind if digits else '.2g')}" if "std" in score else value

@@ -59,7 +59,7 @@ def judge(
     with full_precision():
         for way in outputs.ways(gan, recipe):
             todo = pairs.plan(gan, recipe, G, [feed], way, most=most)
-            scores = WayScores(metrics, tools, todo.fakes, seed=seed)
+            scores = WayScores(metrics, tools, todo.fakes, sum(todo.reals), seed=seed)
             for out in pairs.batches(gan, recipe, G, [feed], way, todo, seed=seed):
                 scores.add(out)
             for name, score in scores.result().items():

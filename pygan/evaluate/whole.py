@@ -125,7 +125,7 @@ def _measured(trained: use.Trained, ask: Asked, ways: Sequence[str], feeds: Sequ
         for way, plan in plans.items():
             painted, given = palettes[way]
             labels = LabelScores(painted, given, networks.segmenter, ignore_absent=ask.ignore_absent)
-            scores = WayScores(wanted, networks.tools, plan.fakes, seed=ask.seed, labels=labels)
+            scores = WayScores(wanted, networks.tools, plan.fakes, sum(plan.reals), seed=ask.seed, labels=labels)
             for out in pairs.batches(gan, recipe, net, feeds, way, plan, seed=ask.seed):
                 scores.add(out)
                 bar.add(max(len(out.fake), len(out.real)), way)
