@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 
 class Definition(NamedTuple):
-    """head: in the table; better: "lower" or "higher"; words: what exactly is computed; digits: behind the dot, 0: three in all."""
+    """head: in the table; better: "lower" or "higher"; words: what exactly is computed.
+
+    digits: shown behind the dot; 0: three in all.
+    """
 
     head: str
     better: str

@@ -40,7 +40,8 @@ class Tools:
 class WayScores:
     """Takes in batches of `Outputs`, and says how good they were; left_out and notes are there after `result`.
 
-    wanted: of `METRICS`; fakes, reals: how many pictures there will be at most; labels: how class maps are scored, if there are any.
+    wanted: of `METRICS`; fakes: how many pictures there will be; reals: how many at most; labels: how class maps are
+    scored, if there are any.
     Errors of `add` and `result`: UserError.
     """
 
