@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pygan import pictures
@@ -57,7 +56,7 @@ def draw(pool: Pool, cells: list[Cell], *, framed: bool) -> Image.Image:
     sheet = Image.new("RGB", (cell_w * across + _GAP, cell_h * down + _GAP), _GREY)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     for cell in cells:
-        left, top = _corner(cell, cell_w, cell_h)
+        left, top = _GAP + cell.column * cell_w, _GAP + cell.row * cell_h
         image = Image.fromarray((pool.real if cell.real else pool.fake)[cell.item])
         colour = _REAL if cell.real else _FAKE
         if framed:
@@ -88,14 +87,3 @@ def write(pool: Pool, output: Path, *, number: int, seed: int) -> tuple[list[Cel
     except OSError as error:
         raise UserError(f"cannot write {output} ({error.strerror}); choose another --grid") from error
     return cells, list(files)
-
-
-def cut(sheet: np.ndarray, cell: Cell, height: int, width: int) -> np.ndarray:
-    """The pixels (height, width, 3) of a cell of a drawn grid, uint8 (h, w, 3), before they were enlarged."""
-    zoom = max(1, math.ceil(_AT_LEAST / height))
-    left, top = _corner(cell, width * zoom + _GAP, height * zoom + _GAP + _NUMBER)
-    return sheet[top : top + height * zoom : zoom, left : left + width * zoom : zoom]
-
-
-def _corner(cell: Cell, cell_w: int, cell_h: int) -> tuple[int, int]:
-    return _GAP + cell.column * cell_w, _GAP + cell.row * cell_h
