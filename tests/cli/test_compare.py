@@ -112,10 +112,13 @@ def test_the_data_of_another_run_is_taken_where_the_first_has_none(runs, tmp_pat
     assert found.left_out == {}
 
 
-def test_other_channels_do_not_fit(runs, tmp_path):
-    assert main(["train", "pix2pix", *TINY, "--input-transform", "grey", "--max-steps", "1", "--run", "grey"]) == 0
-    found = inputs.of({"a": runs["a"], "grey": Path("grey")}, "last", "cpu", 1)
-    assert "channels" in found.left_out["grey"] or "goes" in found.left_out["grey"]
+def test_other_channels_and_directions_do_not_fit(runs):
+    for name, flags in {"grey": ["--input-transform", "grey"], "colour": ["--direction", "AtoB"]}.items():
+        assert main(["train", "pix2pix", *TINY, *flags, "--max-steps", "1", "--run", name]) == 0
+    found = inputs.of({"colour": Path("colour"), "grey": Path("grey"), "a": runs["a"]}, "last", "cpu", 1)
+    assert found.left_out["grey"] == "it takes pictures of 1 channels, the inputs have 3"
+    assert found.left_out["a"] == "it goes BtoA, the inputs are those of AtoB"
+    assert list(found.rows[0][0]) == ["input", "colour", "target"]
 
 
 def test_gans_from_noise_are_shown_beside_each_other(runs, tmp_path):
