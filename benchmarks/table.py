@@ -172,7 +172,39 @@ def learning_table(found=None):
     return lines
 
 
-TABLES = {"step": step_table, "demo": demo_table, "headline": headline_table, "learning": learning_table}
+def study_table(found=None):
+    """The overfitting lab: every variant of the newest study, and its answer in words."""
+    every = rows("study") if found is None else found
+    if not every:
+        return ["not yet run"]
+    newest = [row for row in every if row["run"] == every[-1]["run"]]
+    variants, said = newest[:-1], newest[-1]
+    head = ["variant", "G, weights", "training L1", "held-out L1", "gap", f"gap against {variants[0]['variant']}"]
+    head += ["training SSIM", "held-out SSIM", "edges of the input", "nearer to a training picture", "carries most"]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for row in variants:
+        cells = [row["variant"], f"{row['parameters']:,}", f"{row['train_l1']:.2f}", f"{row['held_out_l1']:.2f}"]
+        cells += [_interval(row["gap"]), _interval(row["against"])]
+        cells += [f"{row[name]:.3f}" for name in ("train_ssim", "held_out_ssim", "input_edges")]
+        skip, change = row["most"] or ("", 0.0)
+        lines.append(_line([*cells, f"{100 * row['copies']:.0f} %", f"skip {skip}: {change:.1f}" if skip else ""]))
+    what = "of the last session" if said["resumed"] else "for all"
+    where = f"{said['device']}, {said['minutes']:.1f} minutes {what}, {said['date']}, {said['commit']}"
+    return [*lines, "", *(f"- {line}" for line in said["answer"]), "", f"({where}; L1 in grey levels.)"]
+
+
+def _interval(value):
+    mean, low, high = value
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+TABLES = {
+    "step": step_table,
+    "demo": demo_table,
+    "headline": headline_table,
+    "learning": learning_table,
+    "study": study_table,
+}
 
 
 def filled(text):

@@ -272,6 +272,15 @@ def test_a_blurred_picture_is_no_memory():
     assert sum(chance < 0.05 for chance in chances) <= 4
 
 
+def test_memory_compares_with_as_many_others_and_never_with_its_own():
+    to_training = np.array([[1.0, 5, 9], [6, 2, 7], [8, 4, 3], [9, 9, 9]])
+    to_held_out = np.array([[0.0, 7, 6, 9], [8, 0, 5, 9], [4, 9, 0, 9], [2, 3, 4, 0]])
+    found = measure.memory(to_training, to_held_out)
+    assert found["seen"] == [5, 6, 4, 9]  # the partner of the own one does not count either
+    assert found["unseen"] == [6, 5, 4, 2]
+    assert measure.memory(to_training[:, :1], to_held_out) == {"seen": [], "unseen": [], "chance": 1.0}
+
+
 def test_errors_are_those_of_the_gan_itself():
     whole = seen(pictures(5, 0), pictures(5, 1))
     found, expected = measure.of_items(whole), pix2pix.recipe.metrics.of_pairs(whole.output, whole.target)

@@ -62,7 +62,7 @@ def _overfits(plan: Plan, group: Sequence[Cell]) -> str:
         verdict = f"{_net(many)} overfits less"
     else:
         verdict = "which one overfits more cannot be told apart from chance"
-    if min(len(cell.rows) for cell in (few, many)) == 1:
+    if not more.low <= 0 <= more.high and min(len(cell.rows) for cell in (few, many)) == 1:
         verdict += ", as far as one training of each can tell"
     better = numbers.difference(many, few, plan.test, "l1")
     if better.high < 0:

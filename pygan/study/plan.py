@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from pygan import gans
 from pygan import recipe as recipes
+from pygan.data.built_in import built_in
 from pygan.errors import UserError, say
 from pygan.rundir import write_atomic
 from pygan.study import other
@@ -125,12 +126,13 @@ def make(kind: str, given: Mapping[str, Any], device: str = "auto") -> Plan:
     options = _DEFAULTS | _BY_KIND.get(kind, {}) | PRESETS[preset]["options"]
     if any(given.get(name) for name in ("budget_images", "minutes")):
         options["epochs"] = 0
-    if given.get("data"):
+    drawn = built_in(given.get("data", ""), "facades", ("facades",)) is not None
+    if not drawn:
         if given.get("images"):
             raise UserError("--images is the size of the built-in set; with --data all of its pictures are used")
         options["images"] = 0
     asked = options | dict(given)
-    _check(asked)
+    _check(asked, drawn)
     name, gan = choose_gan()
     base = PRESETS[preset]
     fields = {**_STILL, **base["fields"], "data": asked["data"], "crop_size": asked["size"], "load_size": asked["size"]}
@@ -152,13 +154,13 @@ def make(kind: str, given: Mapping[str, Any], device: str = "auto") -> Plan:
     return plan
 
 
-def _check(asked: Mapping[str, Any]) -> None:
-    """Errors: UserError for a number that no study can have."""
+def _check(asked: Mapping[str, Any], drawn: bool) -> None:
+    """Errors: UserError for a number that no study can have. drawn: of the built-in set."""
     least = {"size": 16, "images": 0, "epochs": 0, "budget_images": 0, "seeds": 1, "seed": 0, "items": 2}
     for name, bound in least.items():
         if asked[name] < bound:
             raise UserError(f"{recipes.flag(name)} must be at least {bound}, got {asked[name]}")
-    if not asked["data"] and asked["images"] < 2:
+    if drawn and asked["images"] < 2:
         raise UserError(f"--images must be at least 2, got {asked['images']}")
     if not math.isfinite(asked["minutes"]) or asked["minutes"] < 0:
         raise UserError(f"--minutes must be a positive number, got {asked['minutes']:g}")

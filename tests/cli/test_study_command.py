@@ -7,10 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+sys.path.append(str(Path(__file__).parent.parent.parent))  # last: the installed pygan, not that of the checkout
 
 from pygan.__main__ import main
 from pygan.gans import pix2pix
@@ -78,6 +81,26 @@ def test_it_ends_with_an_answer_a_page_a_table_and_a_picture(whole, capsys):
     assert "without_skip_1_output" not in {name for name, value in rows[0].items() if value}
     with Image.open(whole / "study.png") as picture:
         assert picture.width >= 1000
+
+
+def test_the_benchmark_makes_a_table_of_it(whole):
+    from benchmarks import study as bench
+    from benchmarks import table
+
+    rows = bench.rows(whole, 3.21)
+    assert [row.get("variant") for row in rows] == ["no skips", "all skips", None]
+    found = results(whole)["skips-all"]
+    assert rows[1]["held_out_l1"] == pytest.approx(np.mean(found["held_out"]["l1"]))
+    most = max(found["skips"], key=lambda skip: np.mean(found["skips"][skip]["held_out"]["output"]))
+    assert rows[1]["most"][0] == int(most)
+    older = [row | {"run": "older", "variant": "old"} for row in rows]
+    text = "\n".join(table.study_table(json.loads(json.dumps([*older, *rows]))))
+    assert "| no skips |" in text
+    assert f"skip {most}: " in text
+    assert "3.2 minutes for all" in text
+    assert "- With all skips the gap" in text
+    assert "| old |" not in text
+    assert table.study_table([]) == ["not yet run"]
 
 
 def test_its_numbers_are_those_of_the_runs(whole):
