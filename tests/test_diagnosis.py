@@ -415,6 +415,39 @@ def test_odd_rows_are_passed_over(row):
     assert Diagnosis({"gan_mode": 5, "label_flip": "x"}, "x").see(row) == []
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_no_number_stops_a_training(seed):
+    """Rows of anything, in recipes of anything: never an exception, and every finding is two lines."""
+    chance = random.Random(seed)
+    ends = ("", "_A", "_real", "_first_to_last")
+    kinds = ("loss/G", "loss/G_gan", "loss/G_l1", "loss/D", "loss/gp", "logit/real", "logit/fake", "energy/real", "k")
+    kinds += ("energy/fake", "held_out/x", "train/x", "vital/diversity_fake", "vital/diversity_real", "vital/contrast")
+    kinds += ("vital/checkerboard_2", "vital/colour", "vital/colour_input", "vital/grad_G", "vital/saturation", "epoch")
+    keys = [kind + end for kind in kinds for end in ends]
+    odd = (0.0, -0.0, 1.0, 5e-324, 1e-30, 1e99, -1e99, 1e308, math.nan, math.inf, 10**400, None, "x", [], True)
+    for _ in range(8):
+        fields = ("gan_mode", "lambda_gan", "lambda_l1", "margin", "gamma", "label_flip", "d_loss_scale", "lr", "form")
+        modes = ("vanilla", "lsgan", "softplus", "wgangp", "auto", 3, None, [])
+        recipe = {name: chance.choice(modes if name == "gan_mode" else odd) for name in fields}
+        diagnosis, said = Diagnosis(recipe, "x"), []
+        row = {key: chance.choice(odd) for key in chance.sample(keys, 30)}
+        for i in range(60):
+            if i % 40 == 0:
+                row |= {key: chance.choice(odd) for key in chance.sample(keys, 3)}
+            said += diagnosis.see({"images": i, "steps": 30 * i, **row})
+        assert all("\n" not in found.line + found.advice and found.advice for found in said)
+        json.dumps([found.to_json() for found in said], allow_nan=False)
+
+
+def test_a_discriminator_that_nobody_listens_to_is_not_judged():
+    """Without weight in G's loss, or while it is trained alone before G is."""
+    sure = {"logit/real": 20.0, "logit/fake": -20.0, "loss/D": 0.0}
+    for recipe, row in (({"lambda_gan": 0.0}, {"loss/G": 3.0}), ({}, {"loss/G": 0.0})):
+        for values in (sure, constant(0)):
+            diagnosis = Diagnosis({"gan_mode": "softplus", **recipe}, "x")
+            assert not [f for i in range(99) for f in diagnosis.see(values | row | {"images": i, "steps": 30 * i})]
+
+
 def test_advice_names_only_flags_that_the_recipe_has():
     """For every GAN, whatever the disease."""
     for name in gans.names():

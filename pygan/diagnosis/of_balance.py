@@ -18,11 +18,9 @@ def stuck_balance(rows: Rows, case: Case) -> Answer:
     if k is None:
         return None
     real, fake = rows.typical("energy/real"), rows.typical("energy/fake")
-    numbers = (
-        ""
-        if real is None or fake is None
-        else f": L(G(z)) {fake:.3f}, gamma L(x) {case.number('gamma', 0.5) * real:.3f}"
-    )
+    numbers = ""
+    if real is not None and fake is not None:
+        numbers = f": L(G(z)) {fake:.3f}, gamma L(x) {case.number('gamma', 0.5) * real:.3f}"
     if min(k) >= 1.0 - _K_END:
         advice = case.advice("G is ahead: a lower {=gamma}", "a larger D", "a lower {=lr}")
         return Sign(f"k rests at {k[-1]:.3f}, its upper end{numbers}", k[-1], advice)
@@ -49,7 +47,7 @@ _IMBALANCE = 100.0
 
 
 def loss_imbalance(rows: Rows, case: Case) -> Answer:
-    """A term of G's loss is so large that the adversarial one does not count; or the other way round."""
+    """A term of G's loss is so large that the adversarial one does not count."""
     if case.loss(rows) not in ("vanilla", "softplus", "lsgan"):
         return None  # a critic's value has no zero that means anything
     for names in _ADVERSARIAL:
@@ -96,7 +94,7 @@ def memorisation(rows: Rows, case: Case) -> Answer:
     recent, seen = median(held_out[-3:]), median(train[-3:])
     rises = recent > _RISE * held_out[best] and since >= 3
     learned = seen < 0.95 * train[best]
-    if not (rises and learned and recent > _GAP * seen):
+    if not (rises and learned and recent > _GAP * seen > 0.0):
         return HEALTHY
     at = told[best]
     line = (

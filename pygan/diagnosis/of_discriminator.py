@@ -22,7 +22,7 @@ _CERTAIN_LSGAN = 0.05  # distance of the mean logit from the label, of which a D
 def constant_discriminator(rows: Rows, case: Case) -> Answer:
     """D says the same of every picture: the fixed point where its loss is lowest without telling them apart."""
     loss = case.loss(rows)
-    if loss in ("energy", "began"):
+    if loss in ("energy", "began") or _is_alone(rows, case):
         return None
     ends = rows.endings("logit/real", "logit/fake")
     if not ends:
@@ -48,13 +48,18 @@ def _constant_by_loss(rows: Rows, case: Case, loss: str) -> Answer:
     """The same for a D that sees one class in each step, and of which no logits are logged."""
     fooled, judged = rows.last("loss/G_gan"), rows.last("loss/D")
     weight = case.number("lambda_gan", 1.0)
-    if fooled is None or judged is None or not weight or (point := optimum(loss, case)) is None:
+    if fooled is None or judged is None or (point := optimum(loss, case)) is None:
         return None
     value = fmean(fooled) / weight
     if (max(fooled) - min(fooled)) / weight > _STEADY_LOSS or abs(value - point.fooled) > _STEADY:
         return HEALTHY
     told = f"D says the same of every picture: loss/G_gan {value:.4f} in every row, where a constant D has "
     return Sign(f"{told}{point.fooled:.4f} (and loss/D {point.judged:.4f})", value, _constant_advice(case))
+
+
+def _is_alone(rows: Rows, case: Case) -> bool:
+    """Does G not learn from D, because that was asked for: without weight, or in a phase that trains D first?"""
+    return case.number("lambda_gan", 1.0) == 0.0 or rows.now("loss/G") == 0.0
 
 
 class Optimum(NamedTuple):
@@ -104,11 +109,9 @@ def _at_optimum(value: float, loss: str, case: Case) -> str:
 
 
 def _constant_advice(case: Case) -> str:
-    bug = "leave {label_bug_compat} out: that real label is a mistake of the sources" if (
-        case.get("label_bug_compat")
-    ) else ""  # fmt: skip
+    bug = "leave {label_bug_compat} out: that real label is a mistake of the sources"
     return case.advice(
-        bug,
+        bug if case.get("label_bug_compat") else "",
         "only the other losses train G now: start anew with a lower {=lr}, or another {=seed}",
         "{=gan_mode}: lsgan keeps a gradient where D errs",
         "check that real pictures are not damaged",
@@ -120,7 +123,7 @@ def certain_discriminator(rows: Rows, case: Case) -> Answer:
     loss = case.loss(rows)
     if loss == "energy":
         return _certain_energy(rows, case)
-    if loss not in ("vanilla", "softplus", "lsgan"):
+    if loss not in ("vanilla", "softplus", "lsgan") or _is_alone(rows, case):
         return None  # a critic without labels has no saturation
     answer: Answer = None
     for end in rows.endings("logit/real", "logit/fake"):
@@ -137,23 +140,25 @@ def certain_discriminator(rows: Rows, case: Case) -> Answer:
             )
         if sure:
             return Sign(told, fake, _certain_advice(case), severity=real - fake)
-    if answer is None and loss != "lsgan" and (weight := case.number("lambda_gan", 1.0)):
-        # One class in each step, no logits.
-        judged, fooled = rows.last("loss/D"), rows.now("loss/G_gan")
-        if judged is None or fooled is None:
-            return None
-        fooled /= weight
-        if max(judged) < 0.005 and fooled > _CERTAIN_LOGIT:
-            told = f"D is always right: loss/D {max(judged):.4f} at most, and G's adversarial loss is {fooled:.1f}"
-            return Sign(told, fooled, _certain_advice(case), severity=fooled)
+    return _certain_by_loss(rows, case) if answer is None and loss != "lsgan" else answer
+
+
+def _certain_by_loss(rows: Rows, case: Case) -> Answer:
+    """The same for a D that sees one class in each step, and of which no logits are logged."""
+    judged, fooled = rows.last("loss/D"), rows.now("loss/G_gan")
+    if judged is None or fooled is None:
+        return None
+    fooled /= case.number("lambda_gan", 1.0)
+    if max(judged) >= 0.005 or fooled < _CERTAIN_LOGIT:
         return HEALTHY
-    return answer
+    told = f"D is always right: loss/D {max(judged):.4f} at most, and G's adversarial loss is {fooled:.1f}"
+    return Sign(told, fooled, _certain_advice(case), severity=fooled)
 
 
 def _certain_energy(rows: Rows, case: Case) -> Answer:
     """EBGAN's D: it rebuilds real pictures, and fakes so badly that their hinge is 0 in nearly every row."""
     real, fake, margin = rows.typical("energy/real"), rows.typical("energy/fake"), case.number("margin", 1.0)
-    if real is None or fake is None:
+    if real is None or fake is None or margin <= 0.0:
         return None
     if fake < margin or real > 0.25 * margin:
         return HEALTHY

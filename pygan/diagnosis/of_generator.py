@@ -60,7 +60,7 @@ def vanishing_gradients(rows: Rows, case: Case) -> Answer:
                 "a lower {=lr}",
                 "{=norm}: batch or instance" if case.get("norm") == "none" else "",
                 "{=skips}: all" if case.get("skips") not in ("all", None) else "",
-                "{=init_gain} as in the paper",
+                "check {=init_gain}",
                 "{=gan_mode}: lsgan" if case.get("gan_mode") == "vanilla" else "",
             ).replace(":; ", ": ")
             return Sign(f"the gradient {which} has vanished: RMS {now:.2g}{before}", now, advice)

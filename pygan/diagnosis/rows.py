@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Mapping
 from statistics import median
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 WINDOW = 10  # rows over which a value is called steady, or a median is taken
 _BASELINE = range(5, 35)  # rows of a phase that say what a gradient usually is; the first ones are of random weights
-_LARGEST = sys.float_info.max
+_LARGEST = 1e100  # what is beyond is as good as infinite, and sums and products of numbers below it are not
 _STEP = ("loss/", "logit/", "energy/")  # keys of what a step returned
 
 
@@ -37,7 +36,7 @@ def read(row: Mapping[str, Any]) -> Row | None:
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return -_LARGEST < value < _LARGEST  # not of NaN, nor of an integer that no float can hold
+    return -_LARGEST < value < _LARGEST  # which NaN is not
 
 
 class Rows:
@@ -171,4 +170,4 @@ class Case:
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return f"{value:g}" if _is_number(value) else " ".join(str(value).split())
