@@ -83,6 +83,36 @@ def test_a_sick_run(run, capsys):
     assert finding["since_steps"] == 10
 
 
+def test_what_was_said_live_is_said_again(tmp_path, capsys):
+    """Findings come up while training, also after it was interrupted, and once: a replay finds the same."""
+    path = tmp_path / "run"
+    flags = ["--preset", "tiny", *FLAGS, "--lambda-l1", "1e5", "--epochs", "30", "--decay-epochs", "30"]
+    flags += ["--checkpoint-every-images", "1000", "--sample-every-images", "1000", "--log-every-images", "8"]
+    flags += [
+        "--crop-size",
+        "16",
+        "--load-size",
+        "18",
+        "--ngf",
+        "4",
+        "--ndf",
+        "4",
+        "--n-layers-d",
+        "1",
+        "--run",
+        str(path),
+    ]
+    assert main(["train", "pix2pix", *flags, "--max-steps", "150"]) == 0
+    assert main(["train", "pix2pix", *flags]) == 0
+    out = capsys.readouterr().out
+    live = read_findings(path)
+    assert [finding["name"] for finding in live].count("loss_imbalance") == 1
+    assert [json.loads(json.dumps(one)) for one in live] == json.loads(said(capsys, path, "--json"))["findings"]
+    for finding in live:
+        assert finding["line"] in out
+        assert finding["advice"] in out
+
+
 def test_a_run_that_diverged(tmp_path, capsys):
     """Live and replayed the same: the first module where a number was none, and since when."""
     path = tmp_path / "run"
