@@ -301,6 +301,17 @@ def test_recorded_demo_trainings_are_silent(name):
     assert findings_of(RECORDED[name]) == []
 
 
+@pytest.mark.parametrize("name", ["pix2pix", "cyclegan", "dcgan", "ebgan", "stargan"])
+def test_what_trainings_are_like_later_is_healthy_for_long(name):
+    """The second half of each, again and again: no span of steps makes a disease of it."""
+    recorded = RECORDED[name]
+    rows = list(rows_of(recorded))
+    rows = rows[len(rows) // 2 :] * 3
+    diagnosis = Diagnosis(recorded["recipe"], name)
+    for i, row in enumerate(rows):
+        assert diagnosis.see(row | {"images": 50 * i, "steps": 50 * i, "epoch": 1}) == []
+
+
 def test_the_began_demo_collapses():
     (found,) = findings_of(RECORDED["began"])
     assert found.name == "generator_collapse"
