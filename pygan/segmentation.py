@@ -134,7 +134,7 @@ def find(images: Iterable[Tensor], given: Palette | None = None) -> Palette | No
         return Palette("label planes", np.zeros((channels, 3), np.uint8), tuple(map(str, range(channels))))
     if channels not in (1, 3):
         return None
-    batches = [to_bytes(rgb(part)) for part in parts]
+    batches = [to_bytes(rgb(part)).cpu() for part in parts]
     pictures = [part.float().div(127.5).sub(1) for part in batches]
 
     def part_that_fits(palette: Palette, within: int) -> float:
@@ -147,7 +147,7 @@ def find(images: Iterable[Tensor], given: Palette | None = None) -> Palette | No
             return palette
     colours: set[int] = set()
     for part in batches:
-        code = part.permute(0, 2, 3, 1).reshape(-1, 3).long() @ torch.tensor([1 << 16, 1 << 8, 1], device=part.device)
+        code = part.permute(0, 2, 3, 1).reshape(-1, 3).long() @ torch.tensor([1 << 16, 1 << 8, 1])
         colours.update(code.unique().tolist())
         if len(colours) > _MOST_COLOURS:
             return None

@@ -9,7 +9,12 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags. What they hold is checked by `run`."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="measure on this data (default: the run's own)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="other data, all of it with --split all (default: the run's own)",
+    )
     parser.add_argument(
         "--metrics",
         metavar="LIST",

@@ -14,7 +14,7 @@ from pygan.evaluate.scoring import METRICS, PAIRS, SETS, Tools
 from pygan.features import Features
 
 _NO_TARGET = "what this network makes has no target to be compared with"
-_NO_MAPS = "neither are class maps painted, nor does a --segmenter read them in pictures painted from class maps"
+_NO_MAPS = "neither are class maps painted, nor read by a --segmenter in what is painted from them (--palette)"
 
 
 class Networks:

@@ -12,16 +12,16 @@ _EVERY_S = 10.0  # a plain line this often
 
 
 class Bar:
-    """A context that is told of pictures that are done. total: of all of them; quiet: says nothing."""
+    """A context that is told of pictures that are done. total: of all of them."""
 
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
-        self._total, self._quiet, self._done = total, quiet, 0
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
         self._start = self._said = time.monotonic()
         self._out = log.console()
         self._bar: Progress | None = None
 
     def __enter__(self) -> Bar:
-        if self._out.is_terminal and not self._quiet:
+        if self._out.is_terminal:
             columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TextColumn("{task.fields[text]}"))
             self._bar = Progress(*columns, console=self._out, transient=True)
             self._task = self._bar.add_task("evaluate", total=self._total, text="")
@@ -40,6 +40,6 @@ class Bar:
         text = f"{what}  {rate:.1f} images/s  {log.duration((self._total - self._done) / rate)} left".strip()
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, text=text)
-        elif not self._quiet and now - self._said >= _EVERY_S:
+        elif now - self._said >= _EVERY_S:
             self._said = now
             self._out.print(f"{self._done:>8}/{self._total} images  {text}", markup=False)

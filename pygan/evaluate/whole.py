@@ -129,6 +129,7 @@ def _measured(trained: use.Trained, ask: Asked, ways: Sequence[str], feeds: Sequ
             for out in pairs.batches(gan, recipe, net, feeds, way, plan, seed=ask.seed):
                 scores.add(out)
                 bar.add(max(len(out.fake), len(out.real)), way)
+            bar.add(0, f"{way} distances")
             result = scores.result()
             found[way or "output"] = {"generated": scores.fakes, "real": scores.reals, "scores": result}
             found[way or "output"] |= {"left_out": scores.left_out} if scores.left_out else {}

@@ -82,9 +82,9 @@ def _linear(backbone: str) -> list[Tensor]:
 
 
 class _Backbone(nn.Module):
-    """The convolutions of AlexNet or VGG-16, numbered as torchvision does; the five maps that LPIPS looks at.
+    """The convolutions of AlexNet or VGG-16, numbered as torchvision does, up to the last map that LPIPS looks at.
 
-    Also called with pictures as they are, in [-1, 1].
+    (n, 3, h, w) in [-1, 1] -> the five maps (n, c, h', w').
     """
 
     def __init__(self, name: str) -> None:
@@ -111,7 +111,7 @@ def _alex() -> list[nn.Module]:
     first = nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2)
     second = nn.Conv2d(64, 192, kernel_size=5, padding=2)
     rest = [nn.Conv2d(i, o, kernel_size=3, padding=1) for i, o in ((192, 384), (384, 256), (256, 256))]
-    return [first, nn.ReLU(), *pool, second, nn.ReLU(), *pool, *(m for c in rest for m in (c, nn.ReLU())), *pool]
+    return [first, nn.ReLU(), *pool, second, nn.ReLU(), *pool, *(m for c in rest for m in (c, nn.ReLU()))]
 
 
 def _vgg() -> list[nn.Module]:
@@ -122,4 +122,4 @@ def _vgg() -> list[nn.Module]:
             layers += [nn.Conv2d(before, width, kernel_size=3, padding=1), nn.ReLU()]
             before = width
         layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
-    return layers
+    return layers[:-1]

@@ -13,7 +13,7 @@ from torch import nn
 from pygan import distributions, evaluate, features, gans, heldout, metrics, segmentation, use
 from pygan.__main__ import main
 from pygan.errors import UserError
-from pygan.evaluate import pairs, scoring
+from pygan.evaluate import pairs, progress, scoring, segmenter
 from pygan.features import inception
 from pygan.ops.philox import new_rng
 
@@ -37,8 +37,7 @@ class First(nn.Module):
     """Reads class 1 everywhere, at twice the size."""
 
     def forward(self, x):
-        ids = torch.ones(x.shape[0], 2 * x.shape[2], 2 * x.shape[3], dtype=torch.int64)
-        return ids
+        return torch.ones(x.shape[0], 2 * x.shape[2], 2 * x.shape[3], dtype=torch.int64)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ def value(facts, name, way="output"):
     return facts["ways"][way]["scores"][name]["value"]
 
 
-def feed_of(run, size=4):
+def feed_of(run):
     """(the run as it is used, its held-out feed)."""
     one = use.load(run, "last", "cpu")
     return one, one.gan.batches(one.recipe, "held-out", CPU)
@@ -120,6 +119,27 @@ def test_sets_by_hand(dcgan, nets, tmp_path):
     assert facts["versions"]["torch"].startswith(torch.__version__.split("+")[0])
 
 
+def test_a_kid_of_a_choice_says_so(dcgan, nets, tmp_path, capsys):
+    flags = ("--features", str(nets / "net.pt"), "--split", "train", "--metrics", "kid", "--kid-subset-size", "5")
+    facts = evaluated(dcgan, tmp_path, *flags, "--kid-kept", "12", "--kid-subsets", "7")
+    score = facts["ways"]["output"]["scores"]["kid"]
+    assert (score["subsets"], score["subset_size"]) == (7, 5)
+    assert score["std"] > 0
+    assert "KID: of a fair choice of 12 pictures" in capsys.readouterr().out
+    assert len(facts["notes"]) == 1
+    assert evaluated(dcgan, tmp_path, *flags)["notes"] == []
+
+
+def test_progress_tells_speed_and_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_EVERY_S", 0.0)
+    with progress.Bar(40) as bar:
+        bar.add(10, "AtoB")
+    line = capsys.readouterr().out
+    assert "10/40 images  AtoB" in line
+    assert "images/s" in line
+    assert "left" in line
+
+
 def test_the_whole_set_is_real_however_few_are_made(dcgan, nets, tmp_path):
     flags = ("--features", str(nets / "net.pt"), "--batch", "3")
     for split, n in (("train", 40), ("held-out", 4), ("all", 44)):
@@ -152,6 +172,9 @@ def test_more_than_there_are_is_said(facades, nets, tmp_path, capsys):
     facts = evaluated(facades, tmp_path, "--metrics", "l1", "-n", "999")
     assert facts["ways"]["output"]["generated"] == 4
     assert "--number 999: there are 4 items" in capsys.readouterr().err
+    for n, expected in ((3, 3), (42, 42), (99, 44)):  # over both parts of the set
+        facts = evaluated(facades, tmp_path, "--metrics", "l1", "--split", "all", "-n", str(n))
+        assert facts["ways"]["output"]["generated"] == facts["ways"]["output"]["real"] == expected
 
 
 def test_class_maps_by_hand(labels, nets, tmp_path):
@@ -187,8 +210,6 @@ def test_fcn_score_by_hand(facades, nets, tmp_path):
 
 def test_the_input_of_the_papers_segmenter(nets):
     """Blue, green, red in 0..255 less their means, at the size that is asked for."""
-    from pygan.evaluate import segmenter
-
     got = []
 
     class Spy:
@@ -207,8 +228,6 @@ def test_the_input_of_the_papers_segmenter(nets):
 
 
 def test_a_segmenter_of_other_classes_is_refused(facades, nets, tmp_path, capsys):
-    palette = tmp_path / "two.txt"
-    palette.write_text("\n".join(" ".join(map(str, c)) for c in segmentation.FACADES.colours[:1]) + "\n1 2 3\n")
     flags = ["--segmenter", str(nets / "net.pt"), "--metrics", "segmentation", "-o", str(tmp_path / "x.json")]
     assert main(["evaluate", str(facades), *flags]) == 2
     assert "logits (n, 12, h, w) or ids" in capsys.readouterr().err
