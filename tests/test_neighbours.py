@@ -80,6 +80,9 @@ def test_no_more_is_kept_of_a_larger_feed():
     neighbours.search(noise(2, seed=6), feed, 2, (None,), usual=4)
     assert len(alive) > 70
     assert feed.most <= 4
+    one = neighbours._Search(noise(2), [], 1, (3, 6, 6), None)
+    one.see_(0, noise(50))
+    assert {row[0].untyped_storage().nbytes() for row in one._images} == {3 * 6 * 6}  # not the whole batch
 
 
 def test_sizes_and_colours_that_differ():

@@ -141,7 +141,7 @@ def _plain(trained: use.Trained, run: Path, number: int, seed: int, text: Sequen
     if text:
         rows = [_of_text(trained, code, number or _ROW, seed) for code in given.sentences(trained, text)]
         return {" " * k if k else "samples": torch.stack(column) for k, column in enumerate(zip(*rows, strict=True))}
-    if _from_noise(trained):
+    if _from_noise(trained) and not hasattr(trained.gan, "reconstruct"):  # which is looked at on pictures
         return {"samples": trained.gan.generate(trained.net, trained.recipe, number or 64, trained.rng(seed))}
     batches = given.held_out(trained, run, number or _ROW)
     return pictures.joined([trained.gan.sample(trained.net, trained.recipe, x, trained.rng(seed)) for x in batches])
