@@ -231,7 +231,7 @@ def inked(opened, chart, colour):
     )
     wanted = np.array([int(value[i : i + 2], 16) for i in (1, 3, 5)])
     image = pixels(opened, chart)
-    return np.nonzero((np.abs(image[..., :3].astype(int) - wanted).sum(2) < 40) & (image[..., 3] > 200))
+    return np.nonzero((np.abs(image[..., :3].astype(int) - wanted).sum(2) < 40) & (image[..., 3] > 120))
 
 
 def test_a_spike_of_one_row_in_thirty_thousand_is_drawn(opened, find):

@@ -296,8 +296,11 @@
       pen.textAlign = "center";
       for (const value of ticks(from, to, Math.max(2, width / 110))) {
         const text = si(value), half = pen.measureText(text).width / 2;
-        pen.fillText(text, Math.max(this.left + half - 6, Math.min(X(value), width - half - 2)), height - 7);
+        if (X(value) + half > this.right - pen.measureText(this.group.axis).width - 8) continue; // its name stands there
+        pen.fillText(text, Math.max(this.left + half - 6, X(value)), height - 7);
       }
+      pen.textAlign = "right";
+      pen.fillText(this.group.axis, this.right, height - 7);
       for (const mark of this.data.marks) {
         const x = Math.round(X(mark.x[this.group.axis])) + 0.5;
         if (!(x >= this.left && x <= this.right)) continue;
@@ -318,22 +321,20 @@
         pen.strokeStyle = pen.fillStyle = css(`--c${line.colour}`);
         pen.setLineDash(line.dashed ? [6, 4] : []);
         pen.lineWidth = STEP;
+        const [first, last] = this.window(line), dense = last - first > 2 * (this.right - this.left);
         if (this.group.smooth) {
           pen.globalAlpha = 0.22;
           this.path(pen, line, line.y, dpr);
           pen.globalAlpha = 1;
+        } else if (dense) { // lines are bands here: what lies below stays visible
+          pen.globalAlpha = 0.78;
+          pen.lineWidth = 1.4;
         }
         this.path(pen, line, line.smooth(this.group.smooth), dpr);
+        pen.globalAlpha = 1;
         lost += this.holes(pen, line);
       }
       pen.restore();
-      pen.textAlign = "right";
-      pen.lineWidth = 4;
-      pen.setLineDash([]);
-      pen.strokeStyle = css("--card");
-      pen.fillStyle = css("--soft");
-      pen.strokeText(this.group.axis, this.right, this.bottom - 5);
-      pen.fillText(this.group.axis, this.right, this.bottom - 5);
       this.figure.dataset.drawn = Number(this.figure.dataset.drawn || 0) + 1;
       this.figure.dataset.holes = lost;
     }

@@ -22,7 +22,7 @@ _KINDS = {
     "prob": ("D's probabilities", "Near 1 D says real. At 0.5 for both it cannot tell."),
     "energy": ("D's energies", "An autoencoder's error: what looks real to D has a low one."),
 }
-_WHOSE = {"G": 0, "D": 1, "real": 2, "fake": 1, "input": 7}
+_WHOSE = {"G": 0, "D": 1, "real": 2, "fake": 1, "input": 7, "chance": 7}
 _OF_FAKES = ("saturation", "contrast", "checkerboard_2", "checkerboard_4")  # have a _real beside them
 _SIGNS = {
     "grad": ("Gradients", "RMS over a net"),
@@ -246,20 +246,20 @@ def _vitals(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
     for key in keys:
         if key.startswith("vital/"):
             name = key.removeprefix("vital/")
-            sign, whose, back = _sign(name)
+            kind, whose, back = sign(name)
             colour = _WHOSE.get(whose, 0)
-            label = f"{whose or sign.replace('_', ' ')}{' (back)' if back else ''}"
-            groups.setdefault(sign, []).append(draw.line(key, label, colour=colour, dashed=back))
+            label = f"{whose or kind.replace('_', ' ')}{' (back)' if back else ''}"
+            groups.setdefault(kind, []).append(draw.line(key, label, colour=colour, dashed=back))
     if not groups:
         return []
     parts = []
-    for sign, lines in groups.items():
-        title, unit = _SIGNS.get(sign, (sign.replace("_", " "), ""))
+    for kind, lines in groups.items():
+        title, unit = _SIGNS.get(kind, (kind.replace("_", " "), ""))
         parts.append(draw.chart(title, lines, unit=unit))
     return [page.heading("Vital signs", "What the findings are drawn from."), *parts]
 
 
-def _sign(name: str) -> tuple[str, str, bool]:
+def sign(name: str) -> tuple[str, str, bool]:
     """What a key measures, of whom, and whether of the way back: checkerboard_2_real_A -> checkerboard_2, real, True.
 
     Gradients are of nets, whose names end in letters too: grad_G_first_to_last -> grad_first_to_last, G, False.
@@ -268,6 +268,8 @@ def _sign(name: str) -> tuple[str, str, bool]:
         return f"grad{match[2] or ''}", match[1], False
     back = name.endswith("_A")
     name = name.removesuffix("_A")
+    if name in ("colour_input", "colour_chance"):  # of fakes, and of real pictures that have nothing to do with them
+        return "colour_input", "chance" if name.endswith("chance") else "fake", back
     for whose in ("real", "fake", "input"):
         if name.endswith("_" + whose):
             return name.removesuffix("_" + whose), whose, back

@@ -10,13 +10,12 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pygan import checkpoint, gans
+from pygan import checkpoint, diagnosis, gans
 from pygan.errors import UserError
 from pygan.recipe import flag
 from pygan.rundir import METRICS, SCORES, read_facts, read_metrics
@@ -37,7 +36,8 @@ class Record:
     scores: dict[str, Any]  # of scores.json; {} without one
     evaluation: Any  # of evaluation.json; None without one
     environment: Any  # of environment.json; None without one
-    findings: list[dict[str, Any]]
+    findings: list[dict[str, Any]]  # of `diagnosis.Finding`
+    unseen: str  # what the diagnosis could not look at, and why
     samples: list[tuple[int, Path]]  # (images seen, grid), oldest first
     checkpoints: list[checkpoint.Found]  # newest first
     status: str  # finished, training, interrupted, diverged, imported, not begun
@@ -80,7 +80,7 @@ def read(path: Path) -> Record:
     if scores is not None and not (isinstance(scores, dict) and isinstance(scores.get("scores"), dict)):
         problems.append(f"{SCORES} is damaged and left out")
         scores = None
-    findings = _findings(path, problems)
+    findings, unseen = _findings(path, problems)
     checkpoints = checkpoint.find(path / "checkpoints")
     preset = facts.get("preset")
     return Record(
@@ -93,6 +93,7 @@ def read(path: Path) -> Record:
         evaluation=_json(path / "evaluation.json", problems),
         environment=_json(path / "environment.json", problems),
         findings=findings,
+        unseen=unseen,
         samples=_samples(path / "samples"),
         checkpoints=checkpoints,
         status=_status(path, facts, rows, checkpoints),
@@ -155,41 +156,14 @@ def _json(path: Path, problems: list[str]) -> Any:
         return None
 
 
-def _findings(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """What is wrong with the run: by the rules as they are now, replayed over its rows."""
+def _findings(path: Path, problems: list[str]) -> tuple[list[dict[str, Any]], str]:
+    """What is wrong with the run, by the rules as they are now over all its rows; and what they could not see."""
     try:
-        from pygan import diagnosis
-    except ImportError:
-        return _saved_findings(path, problems)
-    try:
-        return [as_mapping(finding) for finding in diagnosis.replay(path)]
+        found = diagnosis.replayed(path)
     except UserError as error:
         problems.append(str(error))
-        return _saved_findings(path, problems)
-
-
-def as_mapping(finding: Any) -> dict[str, Any]:
-    """A finding as findings.jsonl has it."""
-    if isinstance(finding, Mapping):
-        return dict(finding)
-    return dataclasses.asdict(finding) if dataclasses.is_dataclass(finding) else finding._asdict()
-
-
-def _saved_findings(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    try:
-        lines = (path / "findings.jsonl").read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        problems.append(f"findings.jsonl cannot be read ({error.strerror})")
-        return []
-    found = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            one = json.loads(line)
-            if isinstance(one, dict):
-                found.append(one)
-    return found
+        return [], ""
+    return [dataclasses.asdict(finding) for finding in found.findings], found.unseen
 
 
 def _samples(folder: Path) -> list[tuple[int, Path]]:

@@ -53,24 +53,28 @@ def summary(run: Record) -> page.Html:
 def findings(run: Record) -> page.Html:
     """What is wrong, since when, how one sees it, what people do."""
     if not run.findings:
-        words = "Nothing was found wrong." if run.rows else "There is no row to look at yet."
+        words = f"Nothing was found wrong. {_unseen(run)}".strip() if run.rows else "There is no row to look at yet."
         return page.section("Findings", page.note(words, "good" if run.rows else "info"))
     parts = [finding(one) for one in run.findings[-_MOST_FINDINGS:]]
-    lead = f"The last {_MOST_FINDINGS} of {len(run.findings):,}." if len(run.findings) > _MOST_FINDINGS else ""
-    return page.section("Findings", page.joined(parts), lead=lead)
+    lead = f"The last {_MOST_FINDINGS} of {len(run.findings):,}. " if len(run.findings) > _MOST_FINDINGS else ""
+    return page.section("Findings", page.joined(parts), lead=(lead + _unseen(run)).strip())
+
+
+def _unseen(run: Record) -> str:
+    """What could not be looked at, in a sentence."""
+    return f"Not looked at: {run.unseen}." if run.unseen else ""
 
 
 def finding(one: Mapping[str, Any]) -> page.Html:
     """One finding, whatever of it is there."""
     at, since = (_count(one.get(key)) for key in ("images", "since_images"))
     times = [f"at {at} images" if at else "", f"since {since}" if since and since != at else ""]
-    head = page.text(str(one.get("line") or one.get("name") or "a finding"))
-    below = [page.paragraph(", ".join(word for word in times if word), "quiet") if any(times) else ""]
-    if evidence := one.get("evidence"):
-        below.append(page.paragraph(f"Seen by: {_plain(evidence)}", "quiet"))
+    parts = [page.text(str(one.get("line") or one.get("name") or "a finding"))]
+    if any(times):
+        parts.append(page.paragraph(", ".join(word for word in times if word), "quiet"))
     if advice := one.get("advice"):
-        below.append(page.paragraph(_plain(advice)))
-    return page.note(page.joined([page.Html(f"{head}"), *below]), "warn", str(one.get("name", "")).replace("_", " "))
+        parts.append(page.paragraph(f"What people do: {_plain(advice)}"))
+    return page.note(page.joined(parts), "warn", str(one.get("name", "")).replace("_", " "))
 
 
 def scores(run: Record) -> page.Html:

@@ -412,6 +412,23 @@ def test_epochs_have_fractions():
 
 
 @pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("grad_G", ("grad", "G", False)),
+        ("grad_D_B_first_to_last", ("grad_first_to_last", "D_B", False)),
+        ("checkerboard_2_real_A", ("checkerboard_2", "real", True)),
+        ("contrast", ("contrast", "fake", False)),
+        ("colour", ("colour", "", False)),
+        ("colour_input_A", ("colour_input", "fake", True)),
+        ("colour_chance", ("colour_input", "chance", False)),
+        ("diversity_input", ("diversity", "input", False)),
+    ],
+)
+def test_which_vital_signs_belong_together(name, what):
+    assert curves.sign(name) == what
+
+
+@pytest.mark.parametrize(
     ("name", "way"),
     [("l1", "low"), ("ssim", "high"), ("gradient_correlation", "high"), ("fid", "low"), ("M", "low"), ("x", "")],
 )
