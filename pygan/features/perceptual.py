@@ -27,7 +27,7 @@ def load(backbone: str, file: Path | None, device: torch.device) -> Perceptual:
     path = file or Path(torch.hub.get_dir()) / "checkpoints" / _FILES[backbone]
     if not path.is_file():
         raise UserError(
-            f"LPIPS: the weights of {_NAMES[backbone]} are not at {path}; torchvision's {_FILES[backbone]} belongs "
+            f"the weights of {_NAMES[backbone]} are not at {path}; torchvision's {_FILES[backbone]} belongs "
             f"there, or name its place: --lpips {backbone}:FILE (or give a network of your own: --lpips FILE)"
         )
     net = _Backbone(backbone)
@@ -76,7 +76,7 @@ def _linear(backbone: str) -> list[Tensor]:
         raise UserError("LPIPS needs torchmetrics, which carries its linear layer: pip install 'pygan[metrics]'")
     path = Path(spec.submodule_search_locations[0]) / "functional" / "image" / "lpips_models" / f"{backbone}.pth"
     if not path.is_file():
-        raise UserError(f"LPIPS: this torchmetrics does not carry {path.name}; pip install -U torchmetrics")
+        raise UserError(f"this torchmetrics does not carry {path.name}; pip install -U torchmetrics")
     state = weights(path, "that of torchmetrics")
     return [state[f"lin{k}.model.1.weight"] for k in range(5)]
 
