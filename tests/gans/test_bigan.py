@@ -12,7 +12,7 @@ from PIL import Image
 from stock import bce, beside, counts, noise, patch_d, pooled, residual_g
 from torch import nn
 
-from pygan import pool
+from pygan import outputs, pool
 from pygan.__main__ import main
 from pygan.data import Batch, Facts, Pictures
 from pygan.errors import UserError
@@ -308,6 +308,8 @@ def test_translation_both_ways():
         bigan.translate(state.G, recipe, A, direction="both")
     with pytest.raises(UserError, match="a bigan of --form cyclegan has no noise"):
         recipe_module.generate(state.G, recipe, 2)
+    with pytest.raises(UserError, match="a bigan of --form cyclegan has no noise"):
+        bigan.latent(recipe, torch.tensor([0, 0]), 2)
 
 
 def test_ali_generates_and_reconstructs():
@@ -326,6 +328,11 @@ def test_ali_generates_and_reconstructs():
     assert torch.equal(bigan.translate(state.G, recipe, x), again)
     assert not torch.equal(recipe_module.generate(state.G, recipe, 3, torch.tensor([9, 9])), new)
     assert recipe_module.generate(state.G, recipe, 5).shape == (5, 1, 32, 32)
+    assert torch.equal(bigan.latent(recipe, torch.tensor([recipe.seed, 0]), 3), z)
+    assert torch.equal(bigan.generate(state.G, recipe, 3, z=z), new)
+    judged = outputs.of(bigan, recipe, state.G, Pictures(x))
+    assert torch.equal(judged.fake, new)
+    assert judged.real is x
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
     measured = bigan.measure(state.nets, recipe, Pictures(x))
     assert float(measured["reconstruction_l1"]) == pytest.approx(127.5 * float((again - x).abs().mean()), rel=1e-5)
