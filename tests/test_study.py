@@ -319,6 +319,7 @@ NOISE, MORE = RANDOM.normal(0, 1, 30), RANDOM.normal(0, 1, 30)
 
 def test_the_answer_says_which_overfits_more():
     said = answer.answer(*studied((20 + NOISE, 22 + MORE), (10 + NOISE, 18 + MORE)))
+    assert ": both overfit; the difference is" in said[0]
     assert "the network with all skips overfits more, as far as one training of each can tell" in said[0]
     assert "the network with all skips is the better one, by 4.00 [" in said[0]
     assert "--seeds 3" in said[-1]
@@ -348,6 +349,13 @@ def test_with_several_networks_the_caveat_is_another():
     assert "overfits more" in said[0]
     assert "one training" not in said[0]
     assert "over 2 networks of each variant" in said[-1]
+
+
+def test_one_may_overfit_and_the_other_not():
+    said = answer.answer(*studied((20 + NOISE, 20 + MORE), (10 + NOISE, 18 + MORE)))
+    assert "only the one with all skips overfits by more than chance" in said[0]
+    said = answer.answer(*studied((20 + NOISE, 20 + MORE), (10 + NOISE, 10 + MORE)))
+    assert "neither overfits by more than chance" in said[0]
 
 
 def test_nothing_is_said_of_one_variant():

@@ -71,10 +71,13 @@ def _overfits(plan: Plan, group: Sequence[Cell]) -> str:
         judged = f"{_net(many)} is the worse one, by {shown(better)}"
     else:
         judged = f"the two cannot be told apart ({shown(better)})"
-    gaps = [shown(cell.gap("l1", plan.test)) for cell in (many, few)]
+    gaps = [cell.gap("l1", plan.test) for cell in (many, few)]
+    alone = [cell.variant.title for cell, gap in zip((many, few), gaps, strict=True) if gap.low > 0]
+    who = {0: "neither overfits by more than chance", 2: "both overfit"}.get(len(alone))
     return (
-        f"With {many.variant.title} the gap ({test} minus training L1) is {gaps[0]} grey levels, with "
-        f"{few.variant.title} {gaps[1]}; the difference is {shown(more)}: {verdict}. On {test} pictures themselves "
+        f"With {many.variant.title} the gap ({test} minus training L1) is {shown(gaps[0])} grey levels, with "
+        f"{few.variant.title} {shown(gaps[1])}: {who or f'only the one with {alone[0]} overfits by more than chance'}; "
+        f"the difference is {shown(more)}: {verdict}. On {test} pictures themselves "
         f"{judged}."
     )
 
@@ -183,6 +186,8 @@ def _elsewhere(plan: Plan, group: Sequence[Cell]) -> str:
 
 def _remembers(group: Sequence[Cell]) -> str:
     """Are training pictures painted?"""
+    if not all(cell.near("seen").size for cell in group):
+        return ""  # too few pictures to be compared with
     nearer = {cell.variant.title: cell.memory() for cell in group}
     told = [f"{title} ({by:.1f})" for title, (by, chance) in nearer.items() if chance < _DOUBT / len(group)]
     if told:
