@@ -75,6 +75,11 @@ def test_fewer_pairs_than_asked_for(there, expected):
     assert protocol.fitted(there, 10, 40) == expected
 
 
+def test_what_counts_comes_before_practice():
+    assert protocol.fitted(12, 10, 4) == (8, 4)
+    assert protocol.fitted(12, 0, 40) == (0, 12)
+
+
 def test_the_system_with_the_fewest_sessions_is_next():
     assert protocol.assign([ONE, TWO], {ONE: 3, TWO: 2}, Random(0)) == TWO
     assert {protocol.assign([ONE, TWO], {ONE: 2, TWO: 2}, Random(k)) for k in range(20)} == {ONE, TWO}
@@ -329,7 +334,9 @@ def test_people_are_resampled_where_there_are_several():
 
 
 def test_people_with_few_answers_weigh_less():
-    assert rates.of_people([[1.0], [0.0, 0.0, 0.0]]).mean == 0.25
+    two = rates.of_people([[1.0], [0.0, 0.0, 0.0]])  # drawn again: 1, 1/4 or 0, with chances 1/4, 1/2, 1/4
+    assert (two.mean, two.low, two.high) == (0.25, 0, 1)
+    assert two.std == pytest.approx(0.375, rel=0.02)
     assert rates.of_people([[0.25] * 4] * 5).std == pytest.approx(0, abs=1e-12)
     with pytest.raises(ValueError, match="people"):
         rates.of_people([[]])

@@ -34,11 +34,11 @@ class Row(NamedTuple):
 def fitted(pairs: int, practice: int, trials: int) -> tuple[int, int]:
     """(practice, trials) that can be had of so many pairs without showing one twice.
 
-    Where there are too few, a fifth at most is for practice, the rest is scored.
+    Where there are too few, practice gets what is left, but a fifth of them at least if so many are asked for.
     """
     if practice + trials <= pairs:
         return practice, trials
-    practice = min(practice, pairs // 5)
+    practice = min(practice, max(pairs // 5, pairs - trials))
     return practice, min(trials, pairs - practice)
 
 

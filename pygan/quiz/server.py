@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from pygan.errors import UserError, say, say_once
 from pygan.quiz.pool import to_png
 from pygan.quiz.sessions import Refused, Sessions
@@ -51,7 +53,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
-        self._waiting: dict[str, bytes] = {}  # name -> PNG file; each is given away once
+        self._waiting: dict[str, np.ndarray] = {}  # address -> picture; each is given away once
         self._lock = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -74,16 +76,16 @@ class Server(ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
-    def promise(self, pictures: list[Any]) -> list[str]:
+    def promise(self, pictures: list[np.ndarray]) -> list[str]:
         """Addresses at which these pictures, uint8 (h, w, 3), can be fetched, each once. The names are random."""
         with self._lock:
             names = [f"/picture/{secrets.token_hex(16)}" for _ in pictures]
-            self._waiting |= {name: to_png(pixels) for name, pixels in zip(names, pictures, strict=True)}
+            self._waiting |= dict(zip(names, pictures, strict=True))
             while len(self._waiting) > _MOST_PICTURES:  # promised to pages that are gone
                 self._waiting.pop(next(iter(self._waiting)))
             return names
 
-    def take(self, name: str) -> bytes | None:
+    def take(self, name: str) -> np.ndarray | None:
         """The picture at an address, which is empty from now on."""
         with self._lock:
             return self._waiting.pop(name, None)
@@ -144,10 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(text.encode(), f"{kind}; charset=utf-8")
 
     def _picture(self) -> None:
-        png = self.server.take(self.path)
-        if png is None:
+        pixels = self.server.take(self.path)
+        if pixels is None:
             raise Refused(410, "this picture has been shown")
-        self._send(png, "image/png")
+        self._send(to_png(pixels), "image/png")
 
     def _state(self) -> None:
         self._json(self.server.told | self.server.test.state(self._session()))
