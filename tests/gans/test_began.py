@@ -24,6 +24,7 @@ from pygan.gans.began import PRESETS, Recipe
 from pygan.gans.began import recipe as recipe_module
 from pygan.nets.autoencoder import Autoencoder, Decoder, Shape, fade_
 from pygan.nn import Linear, UpsampleConv
+from pygan.state import State
 
 TINY = PRESETS["tiny"]
 SEED = {"size": 32, "n": 32, "z_dim": 32, "down": "pool"}
@@ -239,7 +240,7 @@ def step_flops(monkeypatch, *, merged=False, **fields):
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         G, D = began.generator(recipe), recipe_module.discriminator(recipe)
         buffers = {"rng": torch.empty(2, dtype=torch.int64), "k": torch.zeros(()), "M": torch.zeros(())}
-        state = SimpleNamespace(nets={"G": G, "D": D}, G=G, D=D, buffers=buffers, **buffers)
+        state = State(nets={"G": G, "D": D}, opts={}, buffers=buffers)
         began.step(state, recipe, began.example(recipe))
     return counter.get_total_flops() / 2e9
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
@@ -22,6 +21,7 @@ from pygan.gans.cyclegan import recipe as recipe_module
 from pygan.nn import Mode
 from pygan.ops import _native
 from pygan.ops.philox import words
+from pygan.state import State
 
 TINY = PRESETS["tiny"]
 ON_A_GPU = {
@@ -351,7 +351,7 @@ def test_multiplications_of_one_step(size, lambda_identity, expected, monkeypatc
         for domain in "AB":
             for part, tensor in pool.empty(50, (3, size, size), device="meta").items():
                 buffers[f"pool_{domain}_{part}"] = tensor
-        state = SimpleNamespace(nets={"G": G, "D": D}, G=G, D=D, buffers=buffers, rng=buffers["rng"])
+        state = State(nets={"G": G, "D": D}, opts={}, buffers=buffers)
         cyclegan.step(state, recipe, Batch(*torch.empty(2, 1, 3, size, size)))
     assert counter.get_total_flops() / 2e9 == pytest.approx(expected, abs=5e-4)  # no gradient that nobody wants
 

@@ -1,7 +1,6 @@
 """DCGAN: counts and fingerprint of its networks, the step against the equations in stock PyTorch, how G is used."""
 
 import functools
-from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
@@ -19,6 +18,7 @@ from pygan.gans import dcgan
 from pygan.gans.dcgan import PRESETS, Recipe
 from pygan.gans.dcgan import recipe as recipe_module
 from pygan.nn import Mode
+from pygan.state import State
 
 TINY = PRESETS["tiny"]
 FACES = PRESETS["faces"]
@@ -77,7 +77,7 @@ def test_multiplications_of_one_step(monkeypatch):
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         nets = {"G": dcgan.generator(recipe), "D": recipe_module.discriminator(recipe)}
         rng = torch.empty(2, dtype=torch.int64)
-        dcgan.step(SimpleNamespace(nets=nets, rng=rng, **nets), recipe, dcgan.example(recipe))
+        dcgan.step(State(nets=nets, opts={}, buffers={"rng": rng}), recipe, dcgan.example(recipe))
     per_image = counter.get_total_flops() / 2 / 2
     # The PyTorch example also computes gradients of D's weights in G's update, and throws them away.
     assert (per_image + 103_817_216) / 1e9 == pytest.approx(1.241, abs=5e-4)

@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import functools
 import math
-from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
@@ -24,6 +23,7 @@ from pygan.gans.stackgan import PRESETS, Recipe, model
 from pygan.gans.stackgan import recipe as recipe_module
 from pygan.nets.text import Condition, ConditioningAugmentation, kl_to_standard_normal
 from pygan.ops import philox
+from pygan.state import State
 
 TEXT = 12  # length of the embeddings of these tests
 TF = {name: value for name, value in PRESETS["tf"].items() if not name.startswith("halve")}
@@ -150,7 +150,7 @@ def test_multiplications_of_one_step(stage, giga, of_d, whole_upsampling, monkey
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         G, D = recipe_module.generator(recipe), recipe_module.discriminator(recipe)
         rng = torch.empty(2, dtype=torch.int64)
-        state = SimpleNamespace(nets={"G": G, "D": D}, G=G, D=D, rng=rng, buffers={})
+        state = State(nets={"G": G, "D": D}, opts={}, buffers={"rng": rng})
         stackgan.step(state, recipe, stackgan.example(recipe))
     # the published figure has gradients of D's weights in G's update, which nobody wants
     assert counter.get_total_flops() / 2e9 / 1000 == pytest.approx(giga - of_d, abs=1e-3)

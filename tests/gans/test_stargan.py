@@ -1,7 +1,6 @@
 """StarGAN: counts and fingerprints of its networks, the step against the equations in stock PyTorch, how G is used."""
 
 import functools
-from types import SimpleNamespace
 
 import fingerprint
 import numpy as np
@@ -24,6 +23,7 @@ from pygan.gans.stargan import model as networks
 from pygan.gans.stargan import recipe as recipe_module
 from pygan.nn import Conv
 from pygan.ops.philox import words
+from pygan.state import State
 
 TINY = PRESETS["tiny"]
 HAIR = ["Black_Hair", "Blond_Hair", "Brown_Hair"]
@@ -294,7 +294,7 @@ def step_flops(n_critic, monkeypatch):
     monkeypatch.setattr(recipe_module, "end_step_", lambda state, recipe: None)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         G, D = recipe_module.generator(recipe), recipe_module.discriminator(recipe)
-        state = SimpleNamespace(nets={"G": G, "D": D}, G=G, D=D, rng=torch.empty(2, dtype=torch.int64))
+        state = State(nets={"G": G, "D": D}, opts={}, buffers={"rng": torch.empty(2, dtype=torch.int64)})
         stargan.step(state, recipe, stargan.example(recipe))
     return counter.get_total_flops() // 2
 
