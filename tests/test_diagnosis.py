@@ -290,6 +290,9 @@ def test_memorisation_is_a_rise_while_training_pictures_get_better():
     assert found.since_steps == 40  # held-out was best there
     assert not evaluations([30, 25, 22, 21, 20, 20, 19.5, 19.5, 19], [30, 24, 20, 17, 14, 12, 10, 8, 7])  # a gap alone
     assert not evaluations([30, 25, 22, 21, 23, 23, 24, 24, 25], [30, 25, 22, 21, 23, 23, 24, 24, 25])  # both get worse
+    assert not evaluations(
+        [30, 25, 22, 21, 25, 28, 30, 30, 31], [30, 24, 20, 16, 16, 16, 16, 16, 16]
+    )  # nothing learned
     assert not evaluations([30, 21, 25, 28], [30, 20, 10, 5])  # too few to tell
 
 
@@ -522,6 +525,8 @@ def test_torn_lines_and_rows_that_were_written_again(tmp_path):
     (run / "metrics.jsonl").write_text(text[:100] + '{"images": 3, "st\n' + text[100:] + '{"images": 1')
     (found,) = replay(run)
     assert found.name == "constant_discriminator"
+    sick = [constant(10 * i) for i in range(1, 90)]
+    assert replay(write(tmp_path / "again", [*sick, *[lively(10 * i) for i in range(1, 90)]])) == []
 
 
 def test_divergence_is_told_as_it_was_said(tmp_path):
