@@ -96,6 +96,13 @@ def test_a_budget_in_images_or_minutes_is_a_number_of_steps():
     assert timed.fields["steps"] == 1
 
 
+def test_a_built_in_set_with_a_number_has_its_size_too():
+    made = plan.make("skips", {**TINY, "data": "facades:3", "variants": "none;all"})
+    recipe = pix2pix.Recipe(**{**pix2pix.PRESETS[made.preset], **made.given(made.units[0])})
+    with pix2pix.batches(recipe, "train", "cpu") as train, pix2pix.batches(recipe, "held-out", "cpu") as held_out:
+        assert (train.n_items, held_out.n_items) == (6, 4)
+
+
 def test_receptive_fields_that_do_not_fit_are_left_out(capsys):
     made = plan.make("patch", {**TINY, "size": 32})
     assert [variant.fields["n_layers_d"] for variant in made.variants] == [0, 1, 2, 3]

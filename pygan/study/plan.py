@@ -137,7 +137,7 @@ def make(kind: str, given: Mapping[str, Any], device: str = "auto") -> Plan:
     base = PRESETS[preset]
     fields = {**_STILL, **base["fields"], "data": asked["data"], "crop_size": asked["size"], "load_size": asked["size"]}
     fields |= {"eval_images": asked["items"]}
-    if not asked["data"]:
+    if drawn:
         fields |= {
             "data_images": asked["images"],
             "holdout": min(asked["items"], asked["images"] - 1) / asked["images"],
@@ -147,7 +147,7 @@ def make(kind: str, given: Mapping[str, Any], device: str = "auto") -> Plan:
     found = _variants(kind, asked, gan, recipe)
     for variant in found:
         if twice := sorted(set(variant.fields) & {name for name, _ in map(_parted, asked["set"])}):
-            raise UserError(f"--set {twice[0]}: this study varies it; leave it out")
+            raise UserError(f"--set {twice[0]}: the study decides it; leave it out")
     plan = Plan(kind, name, base["recipe"], asked, fields, tuple(_fitting(gan, base["recipe"], fields, found, kind)))
     plan = dataclasses.replace(plan, fields={**fields, **_budget(plan, gan, device)})
     _check_others(plan, gan)
@@ -182,8 +182,7 @@ def _variants(kind: str, asked: Mapping[str, Any], gan: ModuleType, recipe: Any)
     elif kind == "lambda":
         parts = [of.lambdas(of.numbers(asked["lambdas"], "--lambdas")), inputs]
     else:
-        wanted = [int(value) for value in of.numbers(asked["fields"], "--fields", least=1)]
-        parts = [of.patches(wanted), inputs]
+        parts = [of.patches(of.numbers(asked["fields"], "--fields", least=1)), inputs]
     return of.product(parts)
 
 

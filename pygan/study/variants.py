@@ -105,14 +105,14 @@ def lambdas(values: Sequence[float]) -> list[Variant]:
     return found
 
 
-def patches(fields: Sequence[int]) -> list[Variant]:
+def patches(fields: Sequence[float]) -> list[Variant]:
     """A variant for each receptive field of D, in pixels. Errors: UserError for one that no patch D has."""
     layers = {receptive_field(n): n for n in range(_MOST_LAYERS + 1)}
     found = []
     for pixels in dict.fromkeys(fields):
         if pixels not in layers:
-            raise UserError(f"--fields: no patch D sees {pixels} pixels; there are {', '.join(map(str, layers))}")
-        words = str(pixels)
+            raise UserError(f"--fields: no patch D sees {pixels:g} pixels; there are {', '.join(map(str, layers))}")
+        words = f"{pixels:g}"
         found.append(
             Variant(f"sees-{words}", f"D sees {words} px", {"receptive field": words}, {"n_layers_d": layers[pixels]})
         )
