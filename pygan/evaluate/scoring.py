@@ -17,6 +17,7 @@ from pygan.outputs import Outputs
 
 SETS = ("fid", "kid", "is")  # of sets of pictures
 PAIRS = ("lpips", "ssim", "psnr", "l1", "gradient_correlation")  # of a picture and its target
+_OF_PIXELS = set(PAIRS) - {"lpips"}
 METRICS = (*SETS, *PAIRS, "segmentation")
 
 _FEW = 100  # pictures in a split of the Inception score
@@ -108,7 +109,7 @@ class WayScores:
             self._inception.add(logits[:, 1:] if tools.drop_first_class else logits)
 
     def _add_pairs(self, out: Outputs, fake: Tensor, real: Tensor) -> None:
-        for i in range(len(fake)):
+        for i in range(len(fake) if self._wanted & _OF_PIXELS else 0):
             one = metrics.of_pairs(out.fake[i : i + 1], out.real[i : i + 1])
             for name in self._wanted & one.keys():
                 self._values.setdefault(name, []).append(float(one[name]))

@@ -115,9 +115,7 @@ def _measured(trained: use.Trained, ask: Asked, ways: Sequence[str], feeds: Sequ
         maps=any(plan.paired and painted for plan, (painted, _) in zip(plans.values(), palettes.values(), strict=True)),
         given_maps=any(given for _, given in palettes.values()),
     )
-    for reason in dict.fromkeys(networks.left_out.values()):
-        without = [definitions.head(name) for name, why in networks.left_out.items() if why == reason]
-        say(f"without {', '.join(without)}: {reason}")
+    _say_left_out(networks.left_out)
     if not wanted:
         raise UserError(f"{ask.run}: nothing can be measured: {next(iter(networks.left_out.values()))}")
     found, notes = {}, []
@@ -133,9 +131,9 @@ def _measured(trained: use.Trained, ask: Asked, ways: Sequence[str], feeds: Sequ
             result = scores.result()
             found[way or "output"] = {"generated": scores.fakes, "real": scores.reals, "scores": result}
             found[way or "output"] |= {"left_out": scores.left_out} if scores.left_out else {}
-            for name, reason in scores.left_out.items():
-                say(f"{way + ': ' if way else ''}without {definitions.head(name)}: {reason}")
+            _say_left_out(scores.left_out, way)
             notes += [note for note in scores.notes if note not in notes]
+    _check_found(ask, found)
     names = list(dict.fromkeys(name for one in found.values() for name in one["scores"]))
     return {
         "run": str(ask.run),
@@ -154,6 +152,23 @@ def _measured(trained: use.Trained, ask: Asked, ways: Sequence[str], feeds: Sequ
         "versions": {"pygan": __version__, **_versions()},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _say_left_out(left_out: Mapping[str, str], way: str = "") -> None:
+    """One line for each reason."""
+    for reason in dict.fromkeys(left_out.values()):
+        without = [definitions.head(name) for name, why in left_out.items() if why == reason]
+        say(f"{way + ': ' if way else ''}without {', '.join(without)}: {reason}")
+
+
+def _check_found(ask: Asked, found: Mapping[str, Any]) -> None:
+    """Errors: UserError if nothing was measured, or what the user named could not be in any way."""
+    left_out = [one.get("left_out", {}) for one in found.values()]
+    for name in ask.metrics:
+        if all(name in one for one in left_out):
+            raise UserError(f"--metrics {name}: {left_out[0][name]}")
+    if not any(one["scores"] for one in found.values()):
+        raise UserError(f"{ask.run}: nothing can be measured: {next(iter(left_out[0].values()))}")
 
 
 def _palettes(ask: Asked, plan: Plan, feed: Any) -> tuple[Any, Any]:

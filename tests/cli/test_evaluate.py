@@ -310,6 +310,18 @@ def test_mistakes_are_one_line(dcgan, nets, tmp_path, capsys, monkeypatch, flags
     assert list(tmp_path.iterdir()) == []
 
 
+def test_too_few_pictures_for_what_was_asked(dcgan, nets, tmp_path, capsys):
+    flags = ["evaluate", str(dcgan), "--features", str(nets / "net.pt"), "-n", "1", "-o", str(tmp_path / "e.json")]
+    assert main([*flags, "--metrics", "fid"]) == 2
+    assert "--metrics fid: at least 2 pictures" in capsys.readouterr().err.splitlines()[-1]
+    assert main([*flags[:3], str(nets / "flat.pt"), *flags[4:]]) == 2
+    assert "nothing can be measured: at least 2 pictures" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "e.json").exists()
+    assert main(flags) == 0  # the Inception score is left
+    assert "without FID, KID: at least 2 pictures" in capsys.readouterr().err
+    assert set(json.loads((tmp_path / "e.json").read_text())["ways"]["output"]["left_out"]) == {"fid", "kid"}
+
+
 def test_no_run_and_no_data(tmp_path, capsys, facades, monkeypatch):
     assert main(["evaluate", str(tmp_path)]) == 2
     assert "is not a run directory" in capsys.readouterr().err
