@@ -5,13 +5,15 @@
     loop    windows of training that end in a row, 2 s of steps each as by default, with and without it in turn
 
 `share_of_2_s` is the difference of the two rows over the 2 seconds between them: what is lost of a training. It must be
-under 2 %. Every case first trains the same steps with and without, and its losses must be the same bits.
+under 2 %. Every case first trains the same steps with and without, and its losses must be the same bits. `load` is that
+of the machine: who else computes makes both rows slower, and the difference larger.
 
     OMP_NUM_THREADS=2 pytest benchmarks/bench_diagnosis.py --benchmark-only --record
 """
 
 import dataclasses
 import itertools
+import os
 import statistics
 import time
 
@@ -105,7 +107,8 @@ def test_row(benchmark, both):
     name, found = both
 
     def timed(training):
-        timing.DEVICE == "cuda" and torch.cuda.synchronize()
+        if timing.DEVICE == "cuda":
+            torch.cuda.synchronize()
         began = time.perf_counter()
         training.row()
         return 1e3 * (time.perf_counter() - began)
@@ -119,7 +122,7 @@ def test_row(benchmark, both):
     benchmark.group = f"diagnosis {name}"
     benchmark.extra_info.update(cases.described(cases.CASES[name]), case=name, losses="the same bits")
     benchmark.extra_info |= {"ms_without": round(medians["without"], 3), "ms_with": round(medians["with"], 3)}
-    benchmark.extra_info |= {"more_ms": round(more, 3), "share_of_2_s": round(share, 5)}
+    benchmark.extra_info |= {"more_ms": round(more, 3), "share_of_2_s": round(share, 5), "load": os.getloadavg()[0]}
     benchmark.pedantic(found["with"].row, rounds=20)
     assert share < MOST_SHARE
 
@@ -138,4 +141,5 @@ def test_loop(benchmark, both):
     benchmark.extra_info.update(cases.described(cases.CASES[name]), case=name, losses="the same bits", windows=WINDOWS)
     benchmark.extra_info |= {f"ms_per_step_{way}": round(value, 3) for way, value in medians.items()}
     benchmark.extra_info |= {"with_to_without": [round(ratios[i], 4) for i in (0, len(ratios) // 2, -1)]}
+    benchmark.extra_info["load"] = os.getloadavg()[0]
     benchmark.pedantic(found["with"].window, rounds=1)
