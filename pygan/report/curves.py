@@ -177,17 +177,17 @@ def _losses(draw: Lines, keys: Sequence[str]) -> list[page.Html]:
     losses = [key for key in keys if key.startswith("loss/")]
     if not losses:
         return []
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {"Losses": [], "Parts of G's loss": [], "Parts of D's loss": [], "Other terms": []}
     for key in losses:
         name = key.removeprefix("loss/")
         whose = name.partition("_")[0]
         title = {"G": "Parts of G's loss", "D": "Parts of D's loss"}.get(whose, "Other terms")
-        groups.setdefault("Losses" if name in ("G", "D") else title, []).append(key)
+        groups["Losses" if name in ("G", "D") else title].append(key)
     return [
         page.heading(
             "Losses", "A GAN's losses need not fall: each net's depends on the other. They should not run away."
         ),
-        *(draw.chart(title, [draw.line(key) for key in named]) for title, named in groups.items()),
+        *(draw.chart(title, [draw.line(key) for key in named]) for title, named in groups.items() if named),
     ]
 
 

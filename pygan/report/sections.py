@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pygan import gans, page
+from pygan.metrics import HIGHER_IS_BETTER
 from pygan.recipe import flag
 from pygan.report import measures, record
 from pygan.report.record import Record
@@ -284,13 +285,15 @@ def _bytes(path: Any) -> int:
 
 
 def _yardstick(run: Record) -> dict[str, Any]:
-    """What checkpoints/best was chosen by."""
-    best = next((found.facts.get("best") for found in run.checkpoints if found.facts.get("best")), None)
+    """What checkpoints/best was chosen by: the metric asked for, else the GAN's first."""
+    best = next((found.facts["best"] for found in run.checkpoints if found.facts.get("best")), None)
     match best:
         case [float() as value, int() as images]:
             rows = score_rows(run)
-            name = next(iter(next(iter(rows.values())))) if rows else ""
-            return {f"best {measures.title(name)}" if name else "best": (page.number(value), f"at {images:,} images")}
+            name = str(run.recipe.get("best_by") or (next(iter(next(iter(rows.values())))) if rows else ""))
+            value = -value if name in HIGHER_IS_BETTER else value  # kept with its sign turned, so that less is better
+            head = f"best {measures.title(name)}" if name else "best"
+            return {head: (page.number(value), f"held out, at {images:,} images")}
     return {}
 
 

@@ -471,3 +471,14 @@ def test_a_run_that_must_not_be_written_into(copy, tmp_path, capfd):
         assert "choose another -o" in fails(capfd, "report", copy, "--triplets", "0")
     finally:
         copy.chmod(0o755)
+
+
+def test_the_best_checkpoint_by_a_metric_that_rises(copy):
+    """Its yardstick is kept with the sign turned."""
+    facts = json.loads((copy / "recipe.json").read_text())
+    facts["recipe"]["best_by"] = facts["asked"]["best_by"] = "ssim"
+    (copy / "recipe.json").write_text(json.dumps(facts))
+    manifest = copy / "checkpoints" / "last" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"best": [-0.75, 16]}))
+    text = words(report(copy, "--triplets", 0))
+    assert re.search(r"best SSIM 0.75 held out, at 16 images", text)
