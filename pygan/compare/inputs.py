@@ -79,6 +79,8 @@ def _loaded(runs: Mapping[str, Path], checkpoint: str, device: str) -> tuple[dic
             trained[name] = use.load(path, checkpoint, device)
         except UserError as reason:
             left_out[name] = str(reason)
+        except OSError as reason:  # a run in training: its checkpoint was replaced meanwhile
+            left_out[name] = f"{reason.filename} cannot be read ({reason.strerror})"
     return trained, left_out
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pygan import gans, page
@@ -257,7 +259,7 @@ def files(run: Record) -> page.Html:
         if path.name.startswith(".") or path.name == "report.html":
             continue
         if path.is_dir():
-            inside = [file for file in path.rglob("*") if file.is_file()]
+            inside = _inside(path)
             rows.append((f"{path.name}/", f"{len(inside):,} files", size(sum(_bytes(file) for file in inside))))
         else:
             rows.append((path.name, "", size(_bytes(path))))
@@ -277,11 +279,16 @@ def size(count: int) -> str:
     return f"{count} bytes"
 
 
-def _bytes(path: Any) -> int:
+def _bytes(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _inside(folder: Path) -> list[Path]:
+    """All files below a folder, which training may be changing meanwhile."""
+    return [Path(where) / name for where, _, names in os.walk(folder) for name in names]
 
 
 def _yardstick(run: Record) -> dict[str, Any]:

@@ -84,6 +84,9 @@ def held_out(known: Record, n: int, checkpoint: str, device: str) -> page.Html:
         if checkpoint != "last" and not any(one.folder.name == checkpoint for one in known.checkpoints):
             raise
         return page.section("Held-out items", page.note(f"They cannot be shown: {reason}", "warn"))
+    except OSError as reason:  # a run in training: its checkpoint was replaced meanwhile
+        words = f"They cannot be shown: {reason.filename} cannot be read ({reason.strerror}); write the report again."
+        return page.section("Held-out items", page.note(words, "warn"))
     room, rows = _TRIPLETS, []
     for images, values in found.items:
         small = {name: page.picture(image) for name, image in images.items()}

@@ -260,6 +260,16 @@ def test_a_run_in_training_is_said_to_be(copy):
     assert record.read(copy).status == "finished"
 
 
+def test_a_checkpoint_that_vanishes_meanwhile(copy, monkeypatch):
+    def load(*_):
+        raise FileNotFoundError(2, "No such file or directory", "checkpoints/last/G.safetensors")
+
+    monkeypatch.setattr("pygan.use.load", load)
+    text = words(report(copy))
+    assert "G.safetensors cannot be read (No such file or directory); write the report again" in text
+    assert "Commands" in text
+
+
 def test_findings_are_told(copy):
     """Those that a replay gives; here of a D that is far ahead for long."""
     rows = read_metrics(copy)
