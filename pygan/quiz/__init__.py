@@ -226,7 +226,7 @@ def _introduce(out: Console, args: argparse.Namespace, test: Sessions, plan: dic
         counts = f"{plan['practice']} pairs for practice, {plan['trials']} that count"
         out.print(f"real or fake? {names}{each}: {counts}, {test.exposure:g} s each", markup=False)
     people = len({row["session"] for row in test.results.rows if row["what"] in ("answer", "rank")})
-    before = f" ({people} people so far)" if people else ""
+    before = f" ({people} {'person' if people == 1 else 'people'} so far)" if people else ""
     out.print(f"answers go to {test.results.path}{before}", markup=False)
     if args.host not in _HERE:
         say(f"--host {args.host}: anybody on the network can open the page and answer")

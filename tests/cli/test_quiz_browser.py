@@ -165,7 +165,7 @@ def test_a_whole_session_with_a_reload_and_a_crash(browser, quiz, runs, tmp_path
     until(browser, open_on("trouble"))
     assert len(of(file, "answer")) == 3
     serving = quiz(*argv, port=serving.port)
-    assert "1 people so far" in serving.said
+    assert "1 person so far" in serving.said
     press(browser, Keys.ENTER)
     until(browser, "phase === 'ask' && state.trial === 4")
     assert len(of(file, "answer")) == 4
