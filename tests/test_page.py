@@ -281,6 +281,8 @@ def test_smoothing_draws_the_mean_and_says_it(opened, find):
         mean, mass = 0.9 * mean + 0.1 * value, 0.9 * mass + 0.1
     said = float(re.search(r"big \S+ ~ (\S+)", chart.find_element("css selector", ".tip").text)[1])
     assert said == pytest.approx(mean / mass, rel=1e-3)
+    few = re.search(r"few \S+ ~ (\S+)", chart.find_element("css selector", ".tip").text)[1]
+    assert float(few) == 0.5  # a mean over three of thirty thousand would say nothing
 
 
 def test_drag_zooms_all_charts_and_a_double_click_returns(opened, find):

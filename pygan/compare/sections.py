@@ -61,19 +61,23 @@ def differences(runs: Mapping[str, Record]) -> page.Html:
 
 
 def difference_rows(runs: Mapping[str, Record]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(fields that all have and that differ, fields that only some have), as rows of a table."""
+    """(fields that all have and that differ, fields that only some have), as rows of a table.
+
+    What does not change the numbers of a run, such as how often it is saved, comes last.
+    """
     fields = dict.fromkeys(name for run in runs.values() for name in run.recipe)
-    helps: dict[str, str] = {}
+    known: dict[str, Mapping[str, Any]] = {}
     for run in runs.values():
         if gan := run.module():
-            helps |= {f.name: f.metadata.get("help", "") for f in dataclasses.fields(gan.Recipe) if f.name not in helps}
+            known |= {f.name: f.metadata for f in dataclasses.fields(gan.Recipe) if f.name not in known}
+    of_session = {name for name, metadata in known.items() if metadata.get("session")}
     common, only = [], []
-    for name in fields:
+    for name in sorted(fields, key=of_session.__contains__):
         values = [run.recipe.get(name) for run in runs.values()]
         everywhere = all(name in run.recipe for run in runs.values())
         if everywhere and all(value == values[0] for value in values):
             continue
-        row = {"flag": page.Html(f"<code>{page.text(flag(name))}</code>"), "help": helps.get(name, "")}
+        row = {"flag": page.Html(f"<code>{page.text(flag(name))}</code>"), "help": known.get(name, {}).get("help", "")}
         for k, (run, value) in enumerate(zip(runs.values(), values, strict=True)):
             row[f"run {k}"] = sections.shown(value) if name in run.recipe else "–"
         (common if everywhere else only).append(row)

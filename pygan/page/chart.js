@@ -88,6 +88,7 @@
       this.range = null;
       this.cursor = null;
       this.smooth = 0;
+      this.longest = Math.max(...charts.flatMap((chart) => chart.lines.map((line) => line.y.length)));
       const first = charts[0];
       this.axes = first.data.axes.filter((axis) => charts.every((chart) => chart.data.axes.includes(axis)));
       this.axis = this.axes[0];
@@ -126,6 +127,9 @@
       if (!(low < high)) { low = Number.isFinite(low) ? low - 0.5 : 0; high = low + 1; }
       this.all = [low, high];
     }
+
+    // Of the mean so far, at each point of a line: over as many images for a line of few points as for one of many.
+    weight(line) { return this.smooth && this.smooth ** (this.longest / Math.max(1, line.y.length)); }
 
     get span() { return this.range || this.all; }
 
@@ -330,7 +334,7 @@
           pen.globalAlpha = 0.78;
           pen.lineWidth = 1.4;
         }
-        this.path(pen, line, line.smooth(this.group.smooth), dpr);
+        this.path(pen, line, line.smooth(this.group.weight(line)), dpr);
         pen.globalAlpha = 1;
         lost += this.holes(pen, line);
       }
@@ -414,7 +418,7 @@
       pen.lineWidth = 1;
       pen.beginPath(); pen.moveTo(Math.round(px) + 0.5, this.top); pen.lineTo(Math.round(px) + 0.5, this.bottom); pen.stroke();
       const rows = lines.map((line) => {
-        const x = line.x(axis), i = nearest(x, here), y = line.smooth(this.group.smooth);
+        const x = line.x(axis), i = nearest(x, here), y = line.smooth(this.group.weight(line));
         const dot = this.Y(y[i]);
         if (Number.isFinite(dot)) {
           pen.fillStyle = css(`--c${line.colour}`);

@@ -65,6 +65,11 @@ def test_only_what_differs(runs):
     found = {re.sub("<.*?>", "", row["flag"]): (row["run 0"], row["run 1"]) for row in rows}
     assert found == {"--lambda-l1": ("10", "100"), "--lr": ("0.0002", "0.001")}
     assert only == []
+    often = records(runs["a"], runs["b"])
+    next(iter(often.values())).recipe["sample_every_images"] = 7  # of the session: behind what makes numbers differ
+    assert [re.sub("<.*?>", "", row["flag"]) for row in sections.difference_rows(often)[0]][
+        -1
+    ] == "--sample-every-images"
     rows, only = sections.difference_rows(records(runs["a"], runs["cyclegan"]))
     flags = {re.sub("<.*?>", "", row["flag"]): (row["run 0"], row["run 1"]) for row in only}
     assert flags["--lambda-l1"] == ("10", "–")
