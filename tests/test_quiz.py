@@ -1,11 +1,13 @@
 """Real or fake?: the rules, the results file, the rates, and what the server gives away."""
 
+import contextlib
 import http.client
 import io
 import json
 import re
 import socket
 import threading
+import time
 from random import Random
 
 import numpy as np
@@ -385,6 +387,8 @@ def test_the_grid_does_not_say_which_are_real():
     assert grid.draw(shown, cells, framed=True) != grid.draw(turned, flipped, framed=True)
     assert grid.mixed(shown, 9, 0) == cells
     assert grid.mixed(shown, 9, 1) != cells
+    first = [grid.mixed(shown, 8, seed)[0].real for seed in range(200)]
+    assert 70 < sum(first) < 130  # 4 standard deviations of 200 fair draws
 
 
 # ---- the server
@@ -562,6 +566,26 @@ def test_many_at_once(server, results):
         one.join()
     (summary,) = rates.fooling(records.read(results.path))
     assert (summary.people, summary.answers) == (8, 32)
+
+
+def test_an_answer_given_twice_at_once_is_recorded_once(results, monkeypatch):
+    test = pairs(results)
+    name = test.start()
+    test.show(name, 0)
+    sync, together, taken = records.os.fsync, threading.Barrier(4), []
+    monkeypatch.setattr(records.os, "fsync", lambda file: (time.sleep(0.05), sync(file)))
+
+    def answer():
+        together.wait()
+        with contextlib.suppress(sessions.Refused):
+            taken.append(test.answer(name, {"trial": 0, "side": "left"}))
+
+    hands = [threading.Thread(target=answer) for _ in range(4)]
+    for one in hands:
+        one.start()
+    for one in hands:
+        one.join()
+    assert len(taken) == sum(r["what"] == "answer" for r in records.read(results.path)) == 1
 
 
 def test_a_port_in_use_is_named(server):
