@@ -117,13 +117,23 @@ def command(record: Record) -> str:
 
 def when(record: Record) -> tuple[str, str]:
     """When training began, as far as its files tell, and when it wrote last; "" where nothing tells."""
-    began = min((int(m[1]) for p in _listed(record.path) if (m := _EVENTS.match(p.name))), default=None)
+    began = _first_session(record.environment)
+    if began is None:
+        began = min((int(m[1]) for p in _listed(record.path) if (m := _EVENTS.match(p.name))), default=None)
     last = None
     with contextlib.suppress(OSError):
         last = (record.path / METRICS).stat().st_mtime
     return tuple(
         "" if t is None else datetime.datetime.fromtimestamp(t).strftime("%Y-%m-%d %H:%M") for t in (began, last)
     )
+
+
+def _first_session(environment: Any) -> float | None:
+    """Seconds since 1970, as environment.json tells it."""
+    try:
+        return datetime.datetime.fromisoformat(environment["sessions"][0]["began"]).timestamp()
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def is_number(value: Any) -> bool:

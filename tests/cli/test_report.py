@@ -210,6 +210,18 @@ def test_damaged_files_do_not_stop_it(copy, content):
     assert "Recipe" in report(copy, "--triplets", 0)
 
 
+def test_when_it_began_is_told_by_its_first_session(copy):
+    """These runs have no events whose names would tell it."""
+    facts = json.loads((copy / "environment.json").read_text())
+    facts["sessions"] = [facts["sessions"][0] | {"began": "2020-02-03T12:00:00+00:00"}, *facts["sessions"]]
+    (copy / "environment.json").write_text(json.dumps(facts))
+    assert record.when(record.read(copy))[0].startswith("2020-02-03")
+    text = words(report(copy, "--triplets", 0))
+    assert "session 2" in text
+    (copy / "environment.json").unlink()
+    assert record.when(record.read(copy))[0] == ""
+
+
 def test_damaged_pictures_are_left_out(copy):
     grids_there = sorted((copy / "samples").iterdir())
     grids_there[0].write_bytes(grids_there[0].read_bytes()[:200])
