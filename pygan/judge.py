@@ -33,9 +33,12 @@ class Judge:
             self._networks = _networks(recipe, device)
 
     def check(self, nets: Mapping[str, nn.Module]) -> None:
-        """Errors: UserError if --best-by is no metric of this run."""
+        """Errors: UserError if --best-by is no metric of this run, or cannot be had of its items."""
         wanted = self._recipe.best_by
-        if not wanted or self._networks:
+        if not wanted:
+            return
+        if self._networks:
+            self._by_network(nets["G"], self._recipe.eval_images)
             return
         known = heldout.means(lambda batch: self._gan.measure(nets, self._recipe, batch), self._held_out, 1)
         if wanted not in known:
@@ -95,6 +98,10 @@ def _networks(recipe: BaseRecipe, device: torch.device) -> dict[str, Any]:
     """What the metric of --best-by needs. Errors: UserError, one line, if it is not there."""
     from pygan import features
 
-    if recipe.best_by == "lpips":
-        return {"features": None, "lpips": features.lpips(recipe.eval_lpips or "alex", device)}
-    return {"features": features.load(recipe.eval_features or "inception", device), "lpips": None}
+    try:
+        if recipe.best_by == "lpips":
+            return {"features": None, "lpips": features.lpips(recipe.eval_lpips or "alex", device)}
+        return {"features": features.load(recipe.eval_features or "inception", device), "lpips": None}
+    except UserError as error:  # the flags have other names here
+        told = str(error).replace("--features", "--eval-features").replace("--lpips", "--eval-lpips")
+        raise UserError(f"--best-by {recipe.best_by}: {told}") from error
