@@ -30,7 +30,7 @@ from pygan.watch import Watch
 
 MOST_SHARE = 0.02
 CHECK_STEPS = 5
-WINDOWS = 8  # of each kind
+WINDOWS = 24  # of each kind
 CASES = ("p1@64", "p1") if timing.DEVICE == "cpu" else ("p1@64", "p1", "p16", "c1")
 
 
