@@ -193,6 +193,21 @@ def study_table(found=None):
     return [*lines, "", *(f"- {line}" for line in said["answer"]), "", f"({where}; L1 in grey levels.)"]
 
 
+def diagnosis_table(found=None):
+    """What the diagnosis of a training costs: a row of metrics with it and without, the newest of each case."""
+    every = rows("bench_diagnosis") if found is None else found
+    newest = {(row["device"], row["case"]): row for row in every if "share_of_2_s" in row}
+    if not newest:
+        return ["not yet run"]
+    head = ["device", "case", "a row without, ms", "with, ms", "of the 2 s between rows", "losses", "date, commit"]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for (device, case), row in newest.items():
+        cells = [device, f"{case} ({row['gan']}, {row['size']} pixels, width {row['width']}, batch {row['batch']})"]
+        cells += [f"{row['ms_without']:.2f}", f"{row['ms_with']:.2f}", f"{100 * row['share_of_2_s']:.2f} %"]
+        lines.append(_line([*cells, row["losses"], f"{row['date']}, {row['commit']}"]))
+    return lines
+
+
 def _interval(value):
     mean, low, high = value
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
@@ -204,6 +219,7 @@ TABLES = {
     "headline": headline_table,
     "learning": learning_table,
     "study": study_table,
+    "diagnosis": diagnosis_table,
 }
 
 
