@@ -288,12 +288,25 @@ def test_memorisation_is_a_rise_while_training_pictures_get_better():
     (found,) = evaluations([30, 25, 22, 21, 22, 23, 24, 25, 26], [30, 24, 20, 17, 14, 12, 10, 8, 7])
     assert found.name == "memorisation"
     assert found.since_steps == 40  # held-out was best there
-    assert not evaluations([30, 25, 22, 21, 20, 20, 19.5, 19.5, 19], [30, 24, 20, 17, 14, 12, 10, 8, 7])  # a gap alone
+    assert not evaluations([30, 25, 22, 21, 20, 19, 18, 17, 16], [30, 24, 20, 17, 14, 12, 10, 8, 7])  # a gap alone
     assert not evaluations([30, 25, 22, 21, 23, 23, 24, 24, 25], [30, 25, 22, 21, 23, 23, 24, 24, 25])  # both get worse
     assert not evaluations(
         [30, 25, 22, 21, 25, 28, 30, 30, 31], [30, 24, 20, 16, 16, 16, 16, 16, 16]
     )  # nothing learned
     assert not evaluations([30, 21, 25, 28], [30, 20, 10, 5])  # too few to tell
+
+
+def test_memorisation_is_standing_still_while_training_pictures_get_much_better():
+    held_out = [36.7, 36.5, 36.4, 36.5, 36.2, 36.0, 35.8, 35.9]  # a U-Net on 80 pictures of 64 pixels
+    train = [27.4, 22.8, 20.4, 18.1, 16.2, 15.4, 14.7, 14.5]
+    (found,) = evaluations(held_out, train)
+    assert found.name == "memorisation"
+    assert found.since_steps == 10
+    assert "27.4 to " in found.line
+    assert "36.7 to 3" in found.line
+    assert not evaluations(held_out, [value + 10 for value in train])  # the gap is small
+    assert not evaluations(held_out, [21.4, 21, 20, 19, 18, 17.5, 17, 16.5])  # not much better
+    assert not evaluations([value - 2.5 * i for i, value in enumerate(held_out)], train)  # they do get better
 
 
 # ---- What is healthy

@@ -76,10 +76,12 @@ def loss_imbalance(rows: Rows, case: Case) -> Answer:
 
 # Evaluations are of some dozen pictures: a held-out mean moves by a few percent between them.
 _RISE, _GAP, FEWEST_EVALUATIONS = 1.05, 1.3, 5
+# Or they stand still, while training ones lose a third and more of their error over as many evaluations.
+_STILL, _LEARNED, _WIDE_GAP = 0.97, 0.7, 1.5
 
 
 def memorisation(rows: Rows, case: Case) -> Answer:
-    """Training pictures go on getting better, held-out ones do not any more."""
+    """Training pictures go on getting better, held-out ones do not any more: they get worse, or stand still."""
     every = rows.evaluations
     if not every:
         return None
@@ -94,13 +96,21 @@ def memorisation(rows: Rows, case: Case) -> Answer:
     recent, seen = median(held_out[-3:]), median(train[-3:])
     rises = recent > _RISE * held_out[best] and since >= 3
     learned = seen < 0.95 * train[best]
-    if not (rises and learned and recent > _GAP * seen > 0.0):
+    still = next((i for i in range(len(told) - FEWEST_EVALUATIONS + 1) if recent > _STILL * held_out[i]), None)
+    if rises and learned and recent > _GAP * seen > 0.0:
+        at = told[best]
+        line = (
+            f"G learns its training pictures by heart: {name} {seen:.3g} on them, {recent:.3g} on held-out ones, "
+            f"which were best with {held_out[best]:.3g} {since} evaluations ago"
+        )
+    elif still is not None and seen < _LEARNED * train[still] and recent > _WIDE_GAP * seen > 0.0:
+        at = told[still]
+        line = (
+            f"G learns its training pictures by heart: {name} went from {train[still]:.3g} to {seen:.3g} on them, and "
+            f"from {held_out[still]:.3g} to {recent:.3g} on held-out ones"
+        )
+    else:
         return HEALTHY
-    at = told[best]
-    line = (
-        f"G learns its training pictures by heart: {name} {seen:.3g} on them, {recent:.3g} on held-out ones, "
-        f"which were best with {held_out[best]:.3g} {since} evaluations ago"
-    )
     advice = case.advice(
         "use checkpoints/best",
         "stop earlier: fewer {=epochs}",
