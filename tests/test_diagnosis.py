@@ -291,7 +291,7 @@ def test_memorisation_is_a_rise_while_training_pictures_get_better():
     assert not evaluations([30, 25, 22, 21, 20, 19, 18, 17, 16], [30, 24, 20, 17, 14, 12, 10, 8, 7])  # a gap alone
     assert not evaluations([30, 25, 22, 21, 23, 23, 24, 24, 25], [30, 25, 22, 21, 23, 23, 24, 24, 25])  # both get worse
     assert not evaluations(
-        [30, 25, 22, 21, 25, 28, 30, 30, 31], [30, 24, 20, 16, 16, 16, 16, 16, 16]
+        [30, 25, 22, 21, 25, 28, 30, 30, 31], [30, 24, 21, 20, 20, 20, 20, 20, 20]
     )  # nothing learned
     assert not evaluations([30, 21, 25, 28], [30, 20, 10, 5])  # too few to tell
 
