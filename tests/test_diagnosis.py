@@ -393,6 +393,17 @@ def test_a_finding_is_said_once():
     assert said[0].since_steps == 0
 
 
+@pytest.mark.parametrize("healthy_rows", [0, 15])
+def test_a_median_tells_since_when(healthy_rows):
+    """Also of what was wrong from the first row on: `--lambda-l1 1e6`."""
+    diagnosis, said = Diagnosis({"gan_mode": "vanilla", "lambda_l1": 1e6}, "x"), []
+    for i in range(1, 60):
+        many = 10.0 if i <= healthy_rows else 1e5
+        said += diagnosis.see({"images": i, "steps": 10 * i, "loss/G": 1.0, "loss/G_gan": 1.0, "loss/G_l1": many})
+    (found,) = said
+    assert abs(found.since_steps - 10 * (healthy_rows + 1)) <= (10 if healthy_rows else 0)
+
+
 def test_it_is_said_again_only_if_it_was_gone_for_long():
     diagnosis = Diagnosis({"gan_mode": "vanilla"}, "x")
     said, i = [], 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from pygan.diagnosis.detectors import DETECTORS, Detector
 from pygan.diagnosis.of_balance import FEWEST_EVALUATIONS
-from pygan.diagnosis.rows import Case, Row, Rows, read
+from pygan.diagnosis.rows import WINDOW, Case, Row, Rows, read
 from pygan.diagnosis.sign import Sign
 
 _BACK = 2.0  # sick rows that a healthy one undoes: what is sick less than two times in three never lasts
@@ -88,6 +88,7 @@ class Spell:
         self._since: tuple[int, int] | None = None  # (images, steps)
         self._said = 0.0  # severity that was said; 0: nothing was, or it has been gone for long
         self._healthy_rows = 0
+        self._has_told = False  # sick or healthy, in this phase
 
     @property
     def of_evaluations(self) -> bool:
@@ -95,7 +96,7 @@ class Spell:
 
     def end(self) -> None:
         """What was seen so far has nothing to do with what comes."""
-        self._score, self._since = 0.0, None
+        self._score, self._since, self._has_told = 0.0, None, False
 
     def look(self, rows: Rows, case: Case, row: Row) -> Finding | None:
         """What is to be said after the newest row."""
@@ -103,6 +104,8 @@ class Spell:
         sign = detector.look(rows, case)
         if sign is None:  # this row does not tell
             return None
+        # A median whose first value is sick already has been so from its first row on, as far as anybody can tell.
+        lag, self._has_told = (detector.lag if self._has_told else WINDOW - 1), True
         if not isinstance(sign, Sign):
             self._score = max(0.0, self._score - _BACK)
             self._healthy_rows += 1
@@ -112,7 +115,7 @@ class Spell:
                 self._said = 0.0
             return None
         self._score = min(self._score + 1.0, float(detector.rows))
-        self._since = self._since or ((row.images, row.steps) if detector.of_evaluations else rows.back(detector.lag))
+        self._since = self._since or ((row.images, row.steps) if detector.of_evaluations else rows.back(lag))
         if self._score < detector.rows or row.steps - self._since[1] < detector.steps:
             return None
         self._healthy_rows = 0
