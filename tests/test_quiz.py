@@ -335,6 +335,15 @@ def test_people_are_resampled_where_there_are_several():
     assert one.rate.low < 0.4 < 0.6 < one.rate.high
 
 
+def test_few_people_who_agree_are_no_certainty():
+    """Two people, fooled in 17 and 18 of 40: drawing people alone would say 42.5 to 45 %."""
+    rows = [row(f"{p}", k >= 17 + p, trial=k) for p in range(2) for k in range(40)]
+    (one,) = rates.fooling(rows)
+    assert (one.people, one.resampled) == (2, "answers")
+    assert one.rate.std == pytest.approx((0.4375 * 0.5625 / 80) ** 0.5, rel=0.05)
+    assert one.rate.low < 0.35 and one.rate.high > 0.52
+
+
 def test_people_with_few_answers_weigh_less():
     two = rates.of_people([[1.0], [0.0, 0.0, 0.0]])  # drawn again: 1, 1/4 or 0, with chances 1/4, 1/2, 1/4
     assert (two.mean, two.low, two.high) == (0.25, 0, 1)

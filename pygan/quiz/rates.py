@@ -26,7 +26,7 @@ class Summary:
     people: int  # sessions with a counted answer
     answers: int
     rate: Interval
-    resampled: str  # "people" or "answers": what the bootstrap drew again and again
+    resampled: str  # "people" or "answers": what the bootstrap drew again and again, the one with the wider interval
 
 
 def fooling(rows: Iterable[Mapping[str, Any]]) -> list[Summary]:
@@ -119,16 +119,20 @@ def ranks_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _summaries(values: Iterable[tuple[tuple[System, float], str, float]]) -> list[Summary]:
-    """One for each system and exposure, from ((system, exposure), session, value)."""
+    """One for each system and exposure, from ((system, exposure), session, value).
+
+    The interval is the wider one of two: people are drawn again, whose answers hang together, or answers are, since few
+    people can agree by chance.
+    """
     by_system: dict[tuple[System, float], dict[str, list[float]]] = {}
     for key, session, value in values:
         by_system.setdefault(key, {}).setdefault(session, []).append(value)
     found = []
     for key, people in by_system.items():
         answers = [value for one in people.values() for value in one]
-        several = len(people) > 1
-        rate = of_people(list(people.values())) if several else bootstrap.of_mean(answers)
-        found.append(Summary(*key, len(people), len(answers), rate, "people" if several else "answers"))
+        both = {"answers": bootstrap.of_mean(answers), "people": of_people(list(people.values()))}
+        resampled = max(both, key=lambda what: both[what].high - both[what].low)
+        found.append(Summary(*key, len(people), len(answers), both[resampled], resampled))
     return found
 
 
