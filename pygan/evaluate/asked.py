@@ -47,19 +47,20 @@ class Asked:
 
 def of_flags(args: argparse.Namespace) -> Asked:
     """The flags as values. Errors: UserError."""
-    least = {
-        "number": 1,
-        "batch": 1,
-        "network_size": 0,
-        "kid_subsets": 1,
-        "kid_subset_size": 2,
-        "kid_kept": 2,
-        "splits": 1,
+    bounds = {
+        "number": (1, 10_000_000),
+        "batch": (1, 4096),
+        "network_size": (0, 4096),
+        "kid_subsets": (1, 100_000),
+        "kid_subset_size": (2, 10_000),
+        "kid_kept": (2, 10_000_000),
+        "splits": (1, 10_000),
     }
-    for name, bound in least.items():
+    for name, (least, most) in bounds.items():
         value = getattr(args, name)
-        if value is not None and value < bound:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {bound}, got {value}")
+        if value is not None and not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most:,}"
+            raise UserError(f"--{name.replace('_', '-')} must be {bound}, got {value}")
     if not 0 <= args.seed < 1 << 63:
         raise UserError(f"--seed must be in 0..2**63-1, got {args.seed}")
     metrics = _list(args.metrics)

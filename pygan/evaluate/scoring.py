@@ -21,6 +21,7 @@ _OF_PIXELS = set(PAIRS) - {"lpips"}
 METRICS = (*SETS, *PAIRS, "segmentation")
 
 _FEW = 100  # pictures in a split of the Inception score
+_MOST_FEATURES = 8192  # of a picture: the covariance of so many is 512 MiB, for each of the two sets
 Scored = dict[str, dict[str, Any]]  # metric -> {"value": ..., and what belongs to it}
 
 
@@ -43,7 +44,7 @@ class WayScores:
 
     wanted: of `METRICS`; fakes: how many pictures there will be; reals: how many at most; labels: how class maps are
     scored, if there are any.
-    Errors of `add` and `result`: UserError.
+    Errors: UserError, of `add` and `result` too.
     """
 
     def __init__(
@@ -61,7 +62,12 @@ class WayScores:
         self.left_out: dict[str, str] = {}
         self.notes: list[str] = []
         self.fakes = self.reals = 0
-        dim = tools.features.dim if tools.features else 0
+        dim = tools.features.dim if tools.features and {"fid", "kid"} & self._wanted else 0
+        if dim > _MOST_FEATURES:
+            raise UserError(
+                f"{tools.features.name} gives {dim:,} features of a picture, at most {_MOST_FEATURES:,} can be "
+                "compared; give a network that pools its maps to (n, d)"
+            )
         self._fake, self._real = (distributions.Moments(dim) for _ in range(2))
         self._fake_kept, self._real_kept = (
             distributions.Reservoir(dim, most=min(tools.kept, most), seed=2 * seed + side)

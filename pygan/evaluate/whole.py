@@ -41,8 +41,11 @@ def evaluate(ask: Asked) -> int:
     try:
         with torch.inference_mode(), full_precision(), _feeds(trained, ask) as feeds:
             facts = _measured(trained, ask, ways, feeds)
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"the GPU has too little memory for this; lower --batch {ask.batch}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        raise UserError(f"{where} has too little memory for this; lower --batch {ask.batch}") from error
     facts["seconds"] = round(time.monotonic() - began, 1)
     try:
         write_atomic(ask.output, (json.dumps(facts, indent=2) + "\n").encode())

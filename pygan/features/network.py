@@ -53,7 +53,7 @@ class Network:
         """What the network makes of a tensor that is as it wants it. Errors: UserError."""
         try:
             outputs = self._run(values.contiguous())
-        except (RuntimeError, ValueError, NotImplementedError) as error:
+        except (RuntimeError, ValueError, NotImplementedError, MemoryError) as error:
             first = (str(error).strip().splitlines() or [""])[-1][:160]
             raise UserError(
                 f"{self.path} does not take pictures {list(values.shape)} of {str(values.dtype)[6:]} ({first}); "
@@ -122,7 +122,7 @@ def features(path: Path, device: torch.device, size: int, values: str) -> Featur
     def compute(images: Tensor) -> tuple[Tensor, Tensor | None]:
         outputs = net(images)
         two = len(outputs) > 1 and outputs[1].dim() == 2
-        return outputs[0].flatten(1).float(), outputs[1] if two else None
+        return outputs[0].reshape(len(images), -1).float(), outputs[1] if two else None
 
     with torch.no_grad():
         first, logits = compute(torch.zeros(1, 3, *(net.size or (_PROBE, _PROBE))))

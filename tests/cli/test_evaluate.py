@@ -33,6 +33,20 @@ class Flat(nn.Module):
         return x.mean(dim=(2, 3))
 
 
+class Single(nn.Module):
+    """One number a picture, without an axis for it."""
+
+    def forward(self, x):
+        return x.mean(dim=(1, 2, 3))
+
+
+class Maps(nn.Module):
+    """Features that nobody pooled."""
+
+    def forward(self, x):
+        return torch.cat([x, x, x], dim=1)
+
+
 class First(nn.Module):
     """Reads class 1 everywhere, at twice the size."""
 
@@ -43,7 +57,7 @@ class First(nn.Module):
 @pytest.fixture(scope="module")
 def nets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
-    for name, net in {"net": Net(), "flat": Flat(), "first": First()}.items():
+    for name, net in {"net": Net(), "flat": Flat(), "single": Single(), "maps": Maps(), "first": First()}.items():
         torch.jit.script(net).save(str(folder / f"{name}.pt"))
     return folder
 
@@ -288,7 +302,11 @@ def test_other_data(facades, nets, tmp_path):
         (["--segmenter-size", "40"], "HEIGHTxWIDTH"),
         (["--way", "AtoB"], "no --way is needed"),
         (["-n", "0"], "at least 1"),
+        (["-n", "1000000000000"], "at most 10,000,000"),
         (["--batch", "0"], "at least 1"),
+        (["--batch", "100000000"], "at most 4,096"),
+        (["--network-size", "100000"], "at most 4,096"),
+        (["--metrics", "fid", "--features", "MAPS", "--network-size", "64"], "gives 36,864 features of a picture"),
         (["--kid-subset-size", "1"], "at least 2"),
         (["--seed", "-1"], "--seed"),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all"),
@@ -302,12 +320,30 @@ def test_mistakes_are_one_line(dcgan, nets, tmp_path, capsys, monkeypatch, flags
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     before = sorted(path.name for path in dcgan.iterdir())
-    assert main(["evaluate", str(dcgan), *(str(nets / "flat.pt") if f == "FLAT" else f for f in flags)]) == 2
+    flags = [str(nets / f"{flag.lower()}.pt") if flag in ("FLAT", "MAPS") else flag for flag in flags]
+    assert main(["evaluate", str(dcgan), *flags]) == 2
     error = capsys.readouterr().err
     assert message in error.splitlines()[-1]
     assert len(error.splitlines()) == 1
     assert sorted(path.name for path in dcgan.iterdir()) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_too_small_is_one_line(dcgan, nets, tmp_path, capsys, monkeypatch):
+    def out_of_memory(self, out):
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr("pygan.evaluate.scoring.WayScores.add", out_of_memory)
+    flags = ["--features", str(nets / "net.pt"), "-o", str(tmp_path / "e.json")]
+    assert main(["evaluate", str(dcgan), *flags]) == 2
+    assert "this machine has too little memory for this; lower --batch 16" in capsys.readouterr().err
+    assert not (tmp_path / "e.json").exists()
+
+
+def test_one_number_a_picture_is_a_feature(dcgan, nets, tmp_path):
+    facts = evaluated(dcgan, tmp_path, "--features", str(nets / "single.pt"), "--metrics", "fid")
+    assert value(facts, "fid") >= 0
+    assert facts["networks"]["features"]["name"].startswith("single.pt")
 
 
 def test_too_few_pictures_for_what_was_asked(dcgan, nets, tmp_path, capsys):
