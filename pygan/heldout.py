@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -31,12 +31,17 @@ def batches(feed: Any, most: int) -> Iterator[Any]:
         yield type(batch)(*(tensor[: count - first] for tensor in batch))
 
 
-@torch.no_grad()
 def means(measure: Callable[[Any], Mapping[str, Tensor]], feed: Any, most: int) -> Scores:
-    """Means over the first `most` held-out items of what `measure(batch)` returns: 0-d tensors, means over a batch."""
+    """`means_over` the first `most` held-out items."""
+    return means_over(measure, batches(feed, most))
+
+
+@torch.no_grad()
+def means_over(measure: Callable[[Any], Mapping[str, Tensor]], batches: Iterable[Any]) -> Scores:
+    """Means over the items of some batches of what `measure(batch)` returns: 0-d tensors, means over a batch."""
     sums: Scores = {}
     count = 0
-    for batch in batches(feed, most):
+    for batch in batches:
         n = batch[0].shape[0]
         for name, value in measure(batch).items():
             sums[name] = sums.get(name, 0.0) + float(value) * n

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -25,8 +26,8 @@ class Judge:
     """
 
     def __init__(self, gan: ModuleType, recipe: BaseRecipe, held_out: Any, device: torch.device) -> None:
-        self._gan, self._recipe, self._held_out = gan, recipe, held_out
-        self._seen = heldout.training_items(gan, recipe, device)
+        self._gan, self._recipe, self._held_out, self._device = gan, recipe, held_out, device
+        self._seen: Any = None  # the feed of training items, while it is needed
         self._kept: list[Any] | None = None
         self._networks: dict[str, Any] = {}
         if recipe.best_by in OF_DISTRIBUTIONS or recipe.best_by == "lpips":
@@ -47,8 +48,9 @@ class Judge:
 
     def close(self) -> None:
         """Give memory and threads back."""
-        self._seen.close()
-        self._kept = None
+        if self._seen is not None:
+            self._seen.close()
+        self._seen = self._kept = None
 
     def scores(self, nets: Mapping[str, nn.Module], most: int) -> heldout.Scores:
         """What the GAN's `measure` says of the first `most` held-out items, with the metric of --best-by among it."""
@@ -60,31 +62,31 @@ class Judge:
 
     def of_training_items(self, nets: Mapping[str, nn.Module], most: int) -> heldout.Scores:
         """The same measures of as many training items: where these go on getting better alone, the run memorises."""
-        sums: heldout.Scores = {}
-        count = 0
-        with full_precision(), torch.no_grad():
-            for batch in self._training_batches(most):
-                n = batch[0].shape[0]
-                for name, value in self._gan.measure(nets, self._recipe, batch).items():
-                    sums[name] = sums.get(name, 0.0) + float(value) * n
-                count += n
-        return {name: total / count for name, total in sums.items()}
+        with full_precision():
+            return heldout.means_over(
+                lambda batch: self._gan.measure(nets, self._recipe, batch), self._training_batches(most)
+            )
 
     def yardstick(self, scores: heldout.Scores) -> float:
         """What decides about checkpoints/best, lower is better: --best-by, else the GAN's first metric."""
         name = self._recipe.best_by or next(iter(scores))
         return -scores[name] if name in metrics.HIGHER_IS_BETTER else scores[name]
 
-    def _training_batches(self, most: int) -> Any:
+    def _training_batches(self, most: int) -> Iterable[Any]:
+        """Read once and kept, so that the set need not stay open; again each time where that would be too much."""
         if self._kept is not None:
             return self._kept
+        if self._seen is None:
+            self._seen = heldout.training_items(self._gan, self._recipe, self._device)
         batches = heldout.batches(self._seen, most)
         first = next(batches)
         size = sum(tensor.numel() * tensor.element_size() for tensor in first) / first[0].shape[0]
         if size * most > _KEPT_BYTES:
-            return (batch for group in ([first], batches) for batch in group)
-        self._kept = [first, *batches]
-        return self._kept
+            return itertools.chain([first], batches)
+        kept = [first, *batches]
+        self.close()
+        self._kept = kept
+        return kept
 
     def _by_network(self, G: nn.Module, most: int) -> heldout.Scores:
         from pygan import evaluate

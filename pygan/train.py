@@ -509,7 +509,11 @@ def _evaluate(run: _Run) -> tuple[heldout.Scores, bool]:
     yardstick = run.judge.yardstick(scores)
     if better := run.best is None or yardstick < run.best[0]:
         run.best = (yardstick, run.state.images_seen)
-    seen = run.judge.of_training_items(nets, most)
+    try:
+        seen = run.judge.of_training_items(nets, most)
+    except UserError as reason:  # a picture vanished or was changed; training may not need it any more
+        say(f"training items are not measured: {reason}")
+        seen = {}
     named = {f"held_out/{name}": value for name, value in scores.items()}
     return named | {f"train/{name}": value for name, value in seen.items()}, better
 

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from pygan import judge, use
+from pygan import heldout, judge, use
 from pygan.__main__ import main
+from pygan.errors import UserError
 from pygan.gans import pix2pix
 from pygan.rundir import read_metrics
 
@@ -429,3 +430,15 @@ def test_each_session_notes_where_it_runs(tmp_path):
     sessions = json.loads((run / "environment.json").read_text())["sessions"]
     assert [session["images"] for session in sessions] == [0, 6]
     assert {"pygan", "torch", "python", "device", "precision", "threads", "command", "began"} <= sessions[0].keys()
+
+
+def test_training_items_that_are_gone_do_not_stop_a_training(tmp_path, monkeypatch, capsys):
+    def gone(*_):
+        raise UserError("a.png is gone; restore it")
+
+    monkeypatch.setattr(heldout, "training_items", gone)
+    run = tmp_path / "run"
+    assert main([*TINY, "--run", str(run)]) == 0
+    assert "training items are not measured: a.png is gone" in capsys.readouterr().err
+    assert "held_out/l1" in read_metrics(run)[-1]
+    assert not any(key.startswith("train/") for row in read_metrics(run) for key in row)
