@@ -160,11 +160,12 @@ class WayScores:
         tools = self._tools
         fake, real = self._fake_kept.features, self._real_kept.features
         if max(self.fakes, self.reals) > tools.kept:
-            self.notes.append(f"KID: of a fair choice of {tools.kept:,} pictures of each kind (--kid-kept)")
+            self.notes.append(f"KID: of a fair choice of {tools.kept:,} pictures of a kind that has more (--kid-kept)")
         size = min(tools.subset_size, len(fake), len(real))
-        if size < tools.subset_size:
-            self.notes.append(f"KID: of all pictures there are, which are less than a subset of {tools.subset_size:,}")
         kid = distributions.kid(fake, real, subsets=tools.subsets, subset_size=size, seed=self._seed)
+        if size < tools.subset_size:
+            how = "of all at once" if kid.parts == 1 else f"in subsets of {size:,}, all that one kind has"
+            self.notes.append(f"KID: {how}, fewer than a subset of {tools.subset_size:,}")
         spread = {"std": kid.std} if kid.parts > 1 else {}
         return {"value": kid.mean, **spread, "subsets": kid.parts, "subset_size": size}
 

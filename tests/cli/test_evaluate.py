@@ -144,6 +144,16 @@ def test_a_kid_of_a_choice_says_so(dcgan, nets, tmp_path, capsys):
     assert evaluated(dcgan, tmp_path, *flags)["notes"] == []
 
 
+def test_a_kid_says_what_its_subsets_are(dcgan, nets, tmp_path):
+    flags = ("--features", str(nets / "net.pt"), "--split", "train", "--metrics", "kid", "--kid-subsets", "7")
+    facts = evaluated(dcgan, tmp_path, *flags)
+    real = facts["ways"]["output"]["real"]
+    assert facts["notes"] == ["KID: of all at once, fewer than a subset of 1,000"]
+    facts = evaluated(dcgan, tmp_path, *flags, "-n", str(2 * real))  # the generated ones are chosen from
+    assert facts["ways"]["output"]["scores"]["kid"]["subsets"] == 7
+    assert facts["notes"] == [f"KID: in subsets of {real}, all that one kind has, fewer than a subset of 1,000"]
+
+
 def test_progress_tells_speed_and_time_left(monkeypatch, capsys):
     monkeypatch.setattr(progress, "_EVERY_S", 0.0)
     with progress.Bar(40) as bar:
