@@ -279,7 +279,16 @@ def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["no json", "[]", '{"what": "answer"}', '{"what": ["answer"]}', json.dumps(row("a", "yes"))]
+    "line",
+    [
+        "no json",
+        "[]",
+        "[" * 100_000,
+        '{"what": "answer"}',
+        '{"what": ["answer"]}',
+        json.dumps(row("a", "yes")),
+        json.dumps(row("a", True, exposure=float("nan"))),
+    ],
 )
 def test_a_damaged_line_is_named(tmp_path, line):
     path = tmp_path / "quiz.jsonl"

@@ -119,13 +119,13 @@ def _print_results(out: Console, path: Path, rows: Sequence[Mapping[str, Any]]) 
     """The tables of a results file."""
     from pygan.quiz import rates
 
-    kinds = {row["what"] for row in rows}
-    if "answer" in kinds:
-        out.print(rates.fooling_table(rows))
-    if "rank" in kinds:
-        out.print(rates.ranks_table(rows))
-    if not kinds & {"answer", "rank"}:
-        out.print(f"{path}: nobody has answered yet", markup=False)
+    fooled, ranked = rates.fooling(rows), rates.ranks(rows)
+    if fooled:
+        out.print(rates.fooling_table(fooled))
+    if ranked:
+        out.print(rates.ranks_table(ranked))
+    if not fooled and not ranked:
+        out.print(f"{path}: no answer that counts so far", markup=False)
 
 
 def _pools(args: argparse.Namespace, most: int) -> list[Pool]:

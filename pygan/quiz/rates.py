@@ -87,9 +87,9 @@ def named(systems: Sequence[System]) -> dict[System, str]:
     return names
 
 
-def fooling_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def fooling_table(found: Sequence[Summary]) -> Table:
     """Fooling rates for a terminal, the highest first."""
-    summaries = sorted(fooling(rows), key=lambda one: -one.rate.mean)
+    summaries = sorted(found, key=lambda one: -one.rate.mean)
     table = Table(title="real or fake? 50 % would mean that nobody can tell", title_justify="left")
     for head in ("", "people", "answers", "fooled", "95 % interval", "std", "resampled"):
         table.add_column(head, justify="right" if head not in ("", "resampled") else "left")
@@ -104,9 +104,9 @@ def fooling_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def ranks_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def ranks_table(found: Sequence[Summary]) -> Table:
     """Mean ranks for a terminal, the best first."""
-    summaries = sorted(ranks(rows), key=lambda one: one.rate.mean)
+    summaries = sorted(found, key=lambda one: one.rate.mean)
     table = Table(title="human rank: 1 is best", title_justify="left")
     for head in ("", "people", "answers", "mean rank", "95 % interval", "std", "resampled"):
         table.add_column(head, justify="right" if head not in ("", "resampled") else "left")

@@ -125,8 +125,8 @@ class Results:
 def _row(line: bytes) -> dict[str, Any] | None:
     """The row of a line, None if it is none."""
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = json.loads(line, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return None
     types = _TYPES.get(row.get("what")) if isinstance(row, dict) and isinstance(row.get("what"), str) else None
     if types is None or not all(type(row.get(name)) is kind for name, kind in types.items()):
@@ -143,6 +143,11 @@ def _row(line: bytes) -> dict[str, Any] | None:
     if row["what"] == "rank" and not _are_systems(row["ranks"], _SYSTEM | {"rank": int}):
         return None
     return row
+
+
+def _no_number(name: str) -> None:
+    """NaN and infinity are not JSON, and no row has one."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def _are_systems(value: Any, types: dict[str, type]) -> bool:

@@ -290,6 +290,16 @@ def test_what_cannot_be_done_is_said_in_one_line(runs, tmp_path, monkeypatch, ca
     assert not list(tmp_path.iterdir())
 
 
+def test_practice_alone_is_no_result(tmp_path, capfd):
+    row = {"what": "answer", "session": "a", "trial": 0, "practice": True, "correct": True, "exposure_s": 1.0}
+    file = tmp_path / "quiz.jsonl"
+    file.write_text(json.dumps(row | {"run": "/a", "images_seen": 5, "way": ""}) + "\n")
+    assert main(["quiz", "--results-only", "--results", str(file)]) == 0
+    said = capfd.readouterr().out
+    assert "no answer that counts so far" in said
+    assert "fooled" not in said
+
+
 def test_no_run_is_made_by_asking_about_one(tmp_path, capfd):
     assert main(["quiz", str(tmp_path / "none"), "--no-open"]) == 2
     assert "not a run directory" in capfd.readouterr().err
