@@ -119,12 +119,12 @@ _HEADS = {
 
 
 def scores_table(title: str, rows: dict[str, dict[str, float]]) -> Table:
-    """Held-out scores, one system per row; the columns are those of the first."""
+    """Held-out scores, one system per row; the columns are those of the first, "-" where another was not measured."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
     columns = list(next(iter(rows.values())))
     for name in columns:
         table.add_column(_HEADS.get(name, name.replace("_", " ")), justify="right")
     for name, scores in rows.items():
-        table.add_row(name, *(f"{scores[key]:.3f}" for key in columns))
+        table.add_row(name, *(f"{scores[key]:.3f}" if key in scores else "-" for key in columns))
     return table

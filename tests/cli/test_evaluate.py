@@ -496,6 +496,16 @@ def test_judging_agrees_with_evaluate(dcgan, nets, tmp_path):
     assert found["fid"] == pytest.approx(value(facts, "fid"))
 
 
+def test_a_run_kept_by_a_network_ends_with_its_table(nets, tmp_path, capsys):
+    flags = ["--steps", "2", "--best-by", "kid", "--eval-features", str(nets / "net.pt")]
+    run = trained(tmp_path / "run", "pix2pix", *flags)
+    shown = capsys.readouterr().out
+    assert "best by kid" in shown
+    baseline = next(line for line in shown.splitlines() if "mean image" in line)
+    assert baseline.split("\u2502")[-2].strip() == "-"  # baselines paint nothing that the network could look at
+    assert "kid" in json.loads((run / "scores.json").read_text())["scores"]["pix2pix (this run)"]
+
+
 def test_judging_pairs(facades, nets):
     one, feed = feed_of(facades)
     lpips = features.lpips(str(nets / "flat.pt"), "cpu")
