@@ -78,10 +78,12 @@ def loss_imbalance(rows: Rows, case: Case) -> Answer:
 _RISE, _GAP, FEWEST_EVALUATIONS = 1.05, 1.3, 5
 # Or they stand still, while training ones lose a third and more of their error over as many evaluations.
 _STILL, _LEARNED, _WIDE_GAP = 0.97, 0.7, 1.5
+# Or held-out ones still get a little better, but are so many times as bad; healthy demos have 1 to 1.3.
+_FAR_APART = 4.0
 
 
 def memorisation(rows: Rows, case: Case) -> Answer:
-    """Training pictures go on getting better, held-out ones do not any more: they get worse, or stand still."""
+    """Training pictures go on getting better, held-out ones get worse, stand still, or are far behind."""
     every = rows.evaluations
     if not every:
         return None
@@ -109,6 +111,10 @@ def memorisation(rows: Rows, case: Case) -> Answer:
             f"G learns its training pictures by heart: {name} went from {train[still]:.3g} to {seen:.3g} on them, and "
             f"from {held_out[still]:.3g} to {recent:.3g} on held-out ones"
         )
+    elif recent > _FAR_APART * seen > 0.0:
+        near = [i for i in range(len(told) - 1) if held_out[i] <= _FAR_APART * train[i]]
+        at = told[near[-1] + 1 if near else 0]
+        line = f"G learns its training pictures by heart: {name} {seen:.3g} on them, {recent:.3g} on held-out ones"
     else:
         return HEALTHY
     advice = case.advice(
