@@ -77,7 +77,7 @@ def of_run(run: Path, as_json: bool = False) -> int:
         print(f"{finding.name} (said at step {finding.steps}, {finding.images} images)")
         print(f"    {finding.line}")
         print(f"    what people do: {finding.advice}")
-    if not told.rows:
+    if not told.rows and not told.findings:
         print(f"{run} has no rows yet: nothing to look at")
         return 0
     count = len(told.findings) or "no"

@@ -33,6 +33,7 @@ from pygan.state import State
 
 _OUT_OF_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation|not enough memory")  # of torch on a CPU
 LOG_EVERY_S = 2.0  # reading the losses is the only wait for a GPU
+_AGAIN_S = 60.0  # how long steps are gone over again to see where a NaN appeared first
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class _Run:
     total: int  # images of all phases
     data: str = ""  # fingerprint of the pictures
     best: tuple[float, int] | None = None  # yardstick of checkpoints/best, and its images seen
+    rates: dict[str, float] = field(default_factory=dict)  # learning rates at the beginning, by optimizer
     log: log.Log | None = None
     judge: Judge | None = None
     watch: watch.Watch | None = None  # None: --no-diagnose
@@ -309,7 +311,7 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
     recipe, state = run.recipe, run.state
     per_step, step = gans.images_per_step(run.gan, recipe) * world, None
     last_row = time.monotonic()
-    rates = {name: opt.lr for name, opt in state.opts.items()}
+    run.rates = {name: opt.lr for name, opt in state.opts.items()}
     while state.images_seen < run.end:
         here = state.images_seen - run.first
         try:
@@ -318,10 +320,7 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
             if not int(state.watch[1]):  # never a state that has diverged
                 _write(run, _save, finished=False, better=False)
             raise
-        epoch = here // run.feed.n_items + 1
-        factor = _lr_factor(run.gan, recipe, epoch, here // per_step)
-        for opt_name, opt in state.opts.items():
-            opt.set_lr_(rates[opt_name] * factor)
+        epoch, factor = _set_rates_(run, here, per_step)
         step = step or _make_step(run, batch)
         logs = step(batch)
         before = state.images_seen
@@ -342,6 +341,7 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
             # An evaluation only because training stops here would not be in the rows of a run that goes on.
             _write(run, _row, logs, batch, epoch, recipe.lr * factor, found if told else {})
         if over or _due(recipe.sample_every_images, before, state.images_seen):
+            _stop_if_diverged(run, logs, batch)
             _write(run, _sample)
         if saves or why or better:
             _stop_if_diverged(run, logs, batch)
@@ -356,6 +356,15 @@ def _loop(run: _Run, world: int, session: Session, came: list[str], began: float
     if run.end == run.total:
         _write(run, _conclude)
     return False
+
+
+def _set_rates_(run: _Run, here: int, per_step: int) -> tuple[int, float]:
+    """Set the learning rates of the step at `here` images of the phase. Returns its epoch, and the factor of them."""
+    epoch = here // run.feed.n_items + 1
+    factor = _lr_factor(run.gan, run.recipe, epoch, here // per_step)
+    for name, opt in run.state.opts.items():
+        opt.set_lr_(run.rates[name] * factor)
+    return epoch, factor
 
 
 def _lr_factor(gan: ModuleType, recipe: BaseRecipe, epoch: int, step: int) -> float:
@@ -444,28 +453,73 @@ def _read(logs: Mapping[str, Tensor]) -> dict[str, float]:
 def _stop_if_diverged(run: _Run, logs: Mapping[str, Tensor], batch: Any) -> None:
     """Errors: Diverged, if any step so far had a NaN or Inf in a loss; so no such state is ever saved."""
     if first := int(run.state.watch[1]):
+        images, steps = run.state.images_seen, run.state.steps
         line = _diverged(run, first, _read(logs), batch)
-        _write(run, _note_diverged, first, line)
+        _write(run, _note_diverged, images, steps, first, line)
         raise Diverged(line)
 
 
 def _diverged(run: _Run, first: int, values: Mapping[str, float], batch: Any) -> str:
     """What a user needs to know about a NaN: when, where, what is left, what people do."""
-    bad = ", ".join(name for name, value in values.items() if not np.isfinite(value)) or "a loss"
     kept = checkpoint.find(run.dir.checkpoints)
     left = f"{kept[0].folder} at {kept[0].images_seen} images is kept" if kept else "there is no checkpoint yet"
+    # By now the optimizers have carried it everywhere: what tells is the step in which it appeared.
+    steps, (later, _) = run.state.steps, _bad_module(run, batch)
+    where = f"first seen in {later}" if steps == first else f"seen in {later} at step {steps}"
+    if steps != first and (found := _go_over_again(run, first)):
+        where, values = f"first seen in {found[0]}", found[1]
+    bad = ", ".join(name for name, value in values.items() if not np.isfinite(value)) or "a loss"
     return (
-        f"{bad} became NaN or infinite at step {first}, first seen in {_first_bad_module(run, batch)}; {left}. "
+        f"{bad} became NaN or infinite at step {first}, {where}; {left}. "
         "Start a new --run with a lower --lr, or without --amp"
     )
 
 
-def _note_diverged(run: _Run, first: int, line: str) -> None:
-    watch.note_diverged(run.dir, run.state.images_seen, run.state.steps, first, line)
+def _note_diverged(run: _Run, images: int, steps: int, first: int, line: str) -> None:
+    watch.note_diverged(run.dir, images, steps, first, line)
 
 
-def _first_bad_module(run: _Run, batch: Any) -> str:
-    """Run the step once more and name the first module, in the order of the computation, whose output is no number."""
+def _go_over_again(run: _Run, first: int) -> tuple[str, dict[str, float]] | None:
+    """Train from the newest checkpoint to step `first` again: (the first bad module there, the logs of the step).
+
+    None if that takes too long, or does not come out the same. The state is another one afterwards.
+    """
+    per_step, began = gans.images_per_step(run.gan, run.recipe) * device.place().world, time.monotonic()
+    try:
+        if not _rewind(run, first):
+            return None
+        state, step = run.state, _plain_step(run)
+        run.log.say(f"a loss is no number: training from step {state.steps} to {first} again, to see where it began")
+        while time.monotonic() - began < _AGAIN_S:
+            batch = run.feed.address(state.images_seen - run.first)
+            _set_rates_(run, state.images_seen - run.first, per_step)
+            if state.steps == first - 1:
+                found = _bad_module(run, batch)
+                return found if int(state.watch[1]) == first else None
+            step(batch)
+            state.images_seen += per_step
+            state.steps += 1
+    except (UserError, OSError, RuntimeError):  # pictures or a checkpoint gone, too little memory
+        pass
+    return None
+
+
+def _rewind(run: _Run, first: int) -> bool:
+    """Bring the state to the newest checkpoint before step `first`, or to the beginning. False if that cannot be."""
+    for found in checkpoint.find(run.dir.checkpoints):
+        if found.facts["steps"] < first and found.facts.get("phase", 0) == run.phase:
+            checkpoint.restore(found, run.state)
+            return True
+    if run.phase:
+        return False  # began with what another phase had learned
+    buffers = run.state.buffers
+    run.state = run.gan.build(run.recipe, run.state.device)
+    run.state.buffers["watch"] = torch.zeros_like(buffers["watch"])
+    return True
+
+
+def _bad_module(run: _Run, batch: Any) -> tuple[str, dict[str, float]]:
+    """Run a step: (the first module, in the order of the computation, whose output is no number; its logs)."""
     found: list[str] = []
     hooks = []
     for net_name, net in run.state.nets.items():
@@ -478,10 +532,10 @@ def _first_bad_module(run: _Run, batch: Any) -> str:
                     found.append(path)
 
             hooks.append(module.register_forward_hook(hook))
-    _plain_step(run)(batch)
+    logs = _read(_plain_step(run)(batch))
     for handle in hooks:
         handle.remove()
-    return f"module {found[0]}" if found else "the loss itself"
+    return f"module {found[0]}" if found else "the loss itself", logs
 
 
 def _sample(run: _Run) -> None:

@@ -1,9 +1,12 @@
 """`pygan doctor RUN` from outside: on a real run, an old one, a sick one, a diverged one, and on what is no run."""
 
+import hashlib
 import json
 import shutil
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from pygan.__main__ import main
 from pygan.rundir import read_findings, read_metrics
@@ -124,6 +127,39 @@ def test_a_run_that_diverged(tmp_path, capsys):
     assert live["line"] in out
     assert "module" in live["line"]
     json.loads(said(capsys, path, "--json"), parse_constant=pytest.fail)  # no NaN, which is not JSON
+
+
+def test_the_module_of_the_step_in_which_it_appeared(tmp_path, capsys):
+    """Not that of the row, ten steps later, when the optimizer has carried it into every weight of the net."""
+    path = tmp_path / "run"
+    flags = ["--preset", "tiny", "--device", "cpu", "--no-tensorboard", "--log-every-images", "20", "--run", str(path)]
+    flags += ["--epochs", "20", "--sample-every-images", "1000", "--checkpoint-every-images", "1000"]
+    assert main(["train", "pix2pix", *flags, "--max-steps", "3"]) == 0
+    last = path / "checkpoints" / "last"
+    with safe_open(last / "G.safetensors", "pt") as file:
+        about, tensors = file.metadata(), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    tensors["ups.0.conv.weight"].fill_(float("nan"))
+    save_file(tensors, last / "G.safetensors", metadata=about)
+    manifest = json.loads((last / "manifest.json").read_text())
+    manifest["files"]["G.safetensors"] = hashlib.sha256((last / "G.safetensors").read_bytes()).hexdigest()
+    (last / "manifest.json").write_text(json.dumps(manifest))
+    assert main(["train", "pix2pix", *flags]) == 1
+    (live,) = read_findings(path)
+    assert live["since_steps"] == 4
+    assert live["steps"] == 10
+    assert "at step 4, first seen in module G.ups.0.conv;" in live["line"]
+    assert live["line"] in said(capsys, path)
+
+
+def test_losses_that_were_no_numbers_first(tmp_path):
+    """The step is gone over again also without a checkpoint; loss/D was a number then."""
+    flags = ["--preset", "tiny", "--device", "cpu", "--no-tensorboard", "--log-every-images", "20", "--lr", "1e15"]
+    flags += ["--sample-every-images", "1000", "--checkpoint-every-images", "1000", "--run", str(tmp_path / "run")]
+    assert main(["train", "dcgan", *flags]) == 1
+    (live,) = read_findings(tmp_path / "run")
+    assert live["since_steps"] < live["steps"]
+    assert "first seen in module" in live["line"]
+    assert "loss/D," not in live["line"]
 
 
 def test_a_run_is_only_looked_at(run, capsys):
