@@ -96,7 +96,7 @@ def read(path: Path) -> Record:
         unseen=unseen,
         samples=_samples(path / "samples"),
         checkpoints=checkpoints,
-        status=_status(path, facts, rows, checkpoints),
+        status=_status(path, facts, rows, checkpoints, findings),
         problems=problems,
     )
 
@@ -187,7 +187,13 @@ def _listed(folder: Path) -> list[Path]:
         return []
 
 
-def _status(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]], found: list[checkpoint.Found]) -> str:
+def _status(
+    path: Path,
+    facts: dict[str, Any],
+    rows: list[dict[str, Any]],
+    found: list[checkpoint.Found],
+    findings: list[dict[str, Any]],
+) -> str:
     if facts.get("imported"):
         return "imported"
     if _in_use(path):
@@ -195,7 +201,9 @@ def _status(path: Path, facts: dict[str, Any], rows: list[dict[str, Any]], found
     if found and found[0].facts.get("finished") is True:
         return "finished"
     last = rows[-1] if rows else {}
-    if any(is_number(value) and not math.isfinite(value) for key, value in last.items() if key.startswith("loss/")):
+    bad = any(is_number(value) and not math.isfinite(value) for key, value in last.items() if key.startswith("loss/"))
+    # Training stops before it writes such a row; what it says of it is a finding beyond all rows.
+    if bad or any(one["name"] == "diverged" and one["images"] > last.get("images", -1) for one in findings):
         return "diverged"
     return "interrupted" if rows or found else "not begun"
 

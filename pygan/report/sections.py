@@ -47,7 +47,7 @@ def summary(run: Record) -> page.Html:
         tiles |= yardstick
     parts = [page.tiles(tiles), *(page.note(problem, "warn") for problem in run.problems)]
     if run.status == "diverged":
-        parts.append(page.note("A loss became NaN or infinite; red marks in the curves say when.", "bad"))
+        parts.append(page.note("A loss became NaN or infinite; the findings say when.", "bad"))
     if run.status == "training":
         parts.append(page.note("A process is training this run now; write the report again for news.", "info"))
     return page.section("Summary", page.joined(parts))

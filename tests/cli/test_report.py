@@ -262,6 +262,15 @@ def test_a_run_that_diverged(copy, browser):
     assert [entry["message"] for entry in browser.get_log("browser")] == []
 
 
+def test_a_run_that_stopped_by_divergence(tmp_path):
+    """No row has the NaN: training stops before it writes one."""
+    path = tmp_path / "run"
+    flags = ["--preset", "tiny", "--device", "cpu", "--no-tensorboard", "--lr", "1e15", "--log-every-images", "2"]
+    assert main(["train", "dcgan", *flags, "--run", str(path)]) == 1
+    assert record.read(path).status == "diverged"
+    assert "first seen in module" in words(report(path, "--triplets", 0))
+
+
 def test_a_run_in_training_is_said_to_be(copy):
     lock = RunDir(copy).open()
     try:
