@@ -96,7 +96,10 @@ def hint(found: Found, space: str, unit: str = "") -> str:
         what += " (the set holds pictures twice)"
     if near <= 2 * expected + 1:
         return f"{space}: {near} of {n} are {what}: no sign of pictures learned by heart"
-    return f"{space}: {near} of {n} are {what}: look at them beside their neighbours, some may be learned by heart"
+    return (
+        f"{space}: {near} of {n} are {what}: look at them beside their neighbours, some may be learned by heart, "
+        "or so blurred that they are near to many"
+    )
 
 
 def _chunks(feed: Any, pick: Callable[[Any], Tensor], most: int) -> Iterator[tuple[int, Tensor]]:
