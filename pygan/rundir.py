@@ -109,10 +109,18 @@ def read_findings(path: Path) -> list[dict[str, Any]]:
     return [row for _, row in _rows(path / FINDINGS)] if (path / FINDINGS).exists() else []
 
 
+def from_json(text: str) -> Any:
+    """JSON of a file that may be damaged; whole numbers of more than 18 digits become floats. Errors: ValueError."""
+    try:
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 19 else float(digits))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for line in path.read_text(errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("images"), int):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import hashlib
 import json
@@ -665,6 +666,7 @@ def _cannot_write(run: _Run, error: OSError) -> str:
     kept = checkpoint.find(run.dir.checkpoints)
     left = f"{kept[0].folder} at {kept[0].images_seen} images is intact" if kept else "no checkpoint was written yet"
     reason = error.strerror or str(error)
+    reason += f": {error.filename}" if error.filename and error.errno == errno.EISDIR else ""
     return f"cannot write into {run.dir.path} ({reason}); {left}. Make room, then go on with: {run.go_on}"
 
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
-import json
 import math
 import re
 import shlex
@@ -18,7 +17,7 @@ from typing import Any
 from pygan import checkpoint, diagnosis, gans
 from pygan.errors import UserError
 from pygan.recipe import flag
-from pygan.rundir import METRICS, SCORES, read_facts, read_metrics
+from pygan.rundir import METRICS, SCORES, from_json, read_facts, read_metrics
 
 _SAMPLE = re.compile(r"images-(\d+)\.png")
 _EVENTS = re.compile(r"events\.out\.tfevents\.(\d+)\.")
@@ -158,7 +157,7 @@ def _rows(path: Path, problems: list[str]) -> list[dict[str, Any]]:
 
 def _json(path: Path, problems: list[str]) -> Any:
     try:
-        return json.loads(path.read_text())
+        return from_json(path.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError):

@@ -210,6 +210,17 @@ def test_damaged_files_do_not_stop_it(copy, content):
     assert "Recipe" in report(copy, "--triplets", 0)
 
 
+def test_absurd_numbers_and_nests_do_not_stop_it(copy):
+    huge, deep = "9" * 400, "[" * 100_000
+    with open(copy / "metrics.jsonl", "a") as file:
+        file.write(f'{{"images": {huge}, "steps": 1}}\n{deep}\n{{"images": 32, "steps": {huge}, "loss/G": {huge}}}\n')
+    (copy / "scores.json").write_text(f'{{"scores": {{"a": {{"l1": {huge}}}}}}}')
+    (copy / "evaluation.json").write_text(deep)
+    (copy / "findings.jsonl").write_text(f'{{"name": "diverged", "images": 99, "evidence": {huge}}}\n')
+    assert "evaluation.json is damaged" in words(report(copy, "--triplets", 0))
+    assert main(["doctor", str(copy)]) == 0
+
+
 def test_when_it_began_is_told_by_its_first_session(copy):
     """These runs have no events whose names would tell it."""
     facts = json.loads((copy / "environment.json").read_text())
