@@ -146,9 +146,15 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _name(row: Any) -> str:
-    """Errors: KeyError, TypeError or AttributeError if the row is not one that `_one` makes."""
-    if "diverged" not in row and not {"train", "held_out", "nearest", "skips", "kept", "axes"} <= row.keys():
-        raise KeyError("train")
+    """Errors: KeyError, TypeError, ValueError or AttributeError if the row is not one that `_one` makes."""
+    if "diverged" not in row:
+        if not {"train", "held_out", "nearest", "skips", "kept", "axes"} <= row.keys():
+            raise KeyError("train")
+        for values in (*row["train"].values(), *row["held_out"].values(), *row.get("other", {}).values()):
+            if not all(isinstance(value, int | float) for value in values):
+                raise ValueError("numbers expected")
+        if not {"output", "own", "target", "seen", "unseen", "chance"} <= row["nearest"].keys():
+            raise KeyError("nearest")
     return row["unit"]
 
 

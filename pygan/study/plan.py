@@ -320,8 +320,10 @@ def read(folder: Path) -> Plan | None:
             for one in _typed(facts["variants"], list)
         )
         plan = Plan(*(_typed(facts[key], kind) for key, kind in _PLAN.items()), variants=several)
-        if not several or plan.kind not in KINDS or not (_DEFAULTS.keys() | {"size", "items"}) <= plan.asked.keys():
+        if not several or plan.kind not in KINDS or len({tuple(one.axes) for one in several}) > 1:
             raise KeyError("variants")
+        for name, usual in {**_DEFAULTS, "size": 0, "items": 0}.items():
+            _typed(plan.asked[name], int | float if isinstance(usual, float) else type(usual))
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged; restore it, or choose another --out") from error
     return plan
@@ -331,9 +333,9 @@ _PLAN = {"kind": str, "gan": str, "preset": str, "asked": dict, "fields": dict}
 _VARIANT = {"name": str, "title": str, "axes": dict, "fields": dict}
 
 
-def _typed(value: Any, kind: type) -> Any:
+def _typed(value: Any, kind: Any) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"{kind.__name__} expected")
+        raise TypeError(f"{kind} expected")
     return value
 
 

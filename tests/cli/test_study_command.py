@@ -252,6 +252,29 @@ def test_a_damaged_line_is_measured_again(whole, tmp_path, capsys):
     assert results(out) == results(whole)
 
 
+def test_a_line_of_other_things_than_numbers_is_measured_again(whole, tmp_path, capsys):
+    out = tmp_path / "study"
+    shutil.copytree(whole, out)
+    rows = [json.loads(line) for line in (out / lab.RESULTS).read_text().splitlines()]
+    rows[0]["train"]["l1"] = ["x"]
+    (out / lab.RESULTS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert study(out, "--device", "cpu") == 0
+    assert "line 1 cannot be read" in capsys.readouterr().err
+    assert results(out) == results(whole)
+
+
+@pytest.mark.parametrize("damage", [{"seeds": None}, {"items": "x"}, {"set": "x"}])
+def test_a_plan_of_other_types_is_damaged(whole, tmp_path, capsys, damage):
+    facts = json.loads((whole / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps(facts | {"asked": facts["asked"] | damage}))
+    assert main(["study", facts["kind"], "--out", str(tmp_path)]) == 2
+    assert "study.json is damaged" in capsys.readouterr().err
+    facts["variants"][0]["axes"] = {}
+    (tmp_path / "study.json").write_text(json.dumps(facts))
+    assert main(["study", facts["kind"], "--out", str(tmp_path)]) == 2
+    assert "study.json is damaged" in capsys.readouterr().err
+
+
 def test_a_place_that_cannot_be_written_is_said(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert study(tmp_path / "file" / "study") == 2
