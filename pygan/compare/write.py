@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pygan import device as devices
 from pygan import log, page
 from pygan.compare import sections
 from pygan.errors import UserError
@@ -29,6 +30,7 @@ def write(paths: Sequence[Path], output: Path, *, inputs: int, checkpoint: str, 
         raise UserError(f"compare: {min(twice)} is named twice; name each run once")
     if inputs < 0:
         raise UserError(f"--inputs must be at least 0, got {inputs}")
+    devices.choose(device)
     runs = dict(zip(sections.names(paths), map(record.read, paths), strict=True))
     check_output(output)
     text = comparison(runs, inputs=inputs, checkpoint=checkpoint, device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pygan import device as devices
 from pygan import log, page
 from pygan.errors import UserError
 from pygan.report import curves, grids, measures, record, sections
@@ -19,6 +20,7 @@ def write(run: Path, output: Path | None, *, triplets: int, checkpoint: str, dev
     """Write the report of a run. Returns the exit code. Errors: UserError (no run, wrong flag, nowhere to write)."""
     if triplets < 0:
         raise UserError(f"--triplets must be at least 0, got {triplets}")
+    devices.choose(device)
     known = record.read(run)
     target = check_output(output or run / "report.html")
     text = report(known, triplets=triplets, checkpoint=checkpoint, device=device)

@@ -356,6 +356,17 @@ def test_bad_wishes_are_refused_in_one_line(run, tmp_path, capfd):
     assert not (tmp_path / "x.html").exists()
 
 
+def test_a_device_that_is_not_there_is_refused(run, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--device", "cuda", "-o", str(page)]) == 2
+    assert main(["compare", str(run), str(tmp_path), "--device", "cuda", "-o", str(page)]) == 2
+    lines = capfd.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    assert all("--device cuda" in line for line in lines)
+    assert not page.exists()
+
+
 def test_it_can_be_written_elsewhere(run, tmp_path, capfd):
     target = tmp_path / "deep" / "page.html"
     assert main(["report", str(run), "-o", str(target), "--triplets", "1", "--checkpoint", "best"]) == 0
