@@ -143,7 +143,11 @@ def _answer(plan: Plan, cells: Sequence[Cell], state: str, lost: Sequence[Mappin
 def _variants(plan: Plan, cells: Sequence[Cell]) -> str:
     sets = [name for name in SETS if any(cell.has(name, "l1") for cell in cells)]
     columns = {"variant": "variant", "parameters": "G, weights"}
+    lacking = []  # LPIPS, where its network is not there
     for metric, (heading, _, _) in METRICS.items():
+        if not any(cell.has(where, metric) for cell in cells for where in sets):
+            lacking.append(heading)
+            continue
         columns |= {f"{where} {metric}": f"{heading}, {SETS[where]}" for where in sets}
         columns |= {f"gap {metric}": f"{heading}, gap"} if metric in ("l1", "ssim", "lpips") else {}
     columns |= {"against": f"L1 gap against {cells[0].variant.title}"}
@@ -168,6 +172,7 @@ def _variants(plan: Plan, cells: Sequence[Cell]) -> str:
         "L1 in grey levels of 255. A gap is what a network is worse on pictures that it was not trained on, with its "
         "95 % interval. Edges: correlation of gradients with the target's; of the input: with the input's."
     )
+    words += f" Not measured: {', '.join(lacking)}." if lacking else ""
     return page.joined([page.table(rows, columns, best=best), page.paragraph(words, "quiet")])
 
 

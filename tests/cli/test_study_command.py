@@ -285,9 +285,12 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, capsys):
     assert "holds something else" in capsys.readouterr().err
 
 
-def test_lpips_that_cannot_be_had_is_a_dash(tmp_path, capsys):
+def test_lpips_that_cannot_be_had_is_said(tmp_path, capsys):
     out = tmp_path / "study"
     flags = [flag if flag != "none" else str(tmp_path / "no.pt") for flag in FLAGS]
     assert main(["study", "skips", *flags, "--out", str(out), "--domains", "same", "--epochs", "1"]) == 0
     assert capsys.readouterr().err.count("LPIPS is left out") == 1
     assert "lpips" not in results(out)["skips-all"]["held_out"]
+    text = (out / "study.html").read_text()
+    assert "Not measured: LPIPS." in text
+    assert "LPIPS, training" not in text  # nor an empty column
