@@ -18,6 +18,7 @@ from pygan.sample.progress import Counter
 
 USUAL = 200  # training pictures, whose distances to each other say what is near
 MOST = 256  # rows of a sheet
+_MOST_PIXELS = 200_000_000  # of a sheet
 
 
 class Group(NamedTuple):
@@ -83,6 +84,7 @@ def sheet(trained: use.Trained, run: Path, groups: Sequence[Group], k: int, spec
     blocks, lines = [], []
     with given.training(trained, run) as feed:
         k = min(k, *(_part(feed, group.field).n_items for group in groups))
+        _check_size(groups, k)
         for group in _merged(groups):
             found = _search(feed, group, k, seen)
             part = _part(feed, group.field)
@@ -105,6 +107,14 @@ def sheet(trained: use.Trained, run: Path, groups: Sequence[Group], k: int, spec
         columns[caption] = torch.cat([_alike(images, blocks[0][0][1]) for _, images, _ in parts])
         under[caption] = [text for _, _, texts in parts for text in texts]
     return pictures.grid(columns, under=under), lines
+
+
+def _check_size(groups: Sequence[Group], k: int) -> None:
+    """Errors: UserError, before the search, for a sheet that is too large."""
+    rows, (height, width) = sum(len(group.images) for group in groups), groups[0].images.shape[2:]
+    zoom = max(1, 96 // height)
+    if rows * (2 * k + 1) * (height * zoom) * (width * zoom) > _MOST_PIXELS:
+        raise UserError(f"a sheet of {rows} pictures with {k} neighbours each is too large; ask for fewer, or less -n")
 
 
 def _features(spec: str, trained: use.Trained) -> features.Features:

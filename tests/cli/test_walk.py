@@ -295,6 +295,14 @@ def test_any_sample_has_its_neighbours_beside_it(runs, capfd, name, argv, rows):
     assert "edges and colours (HOG)" in said
 
 
+def test_a_sheet_that_is_too_large_is_refused_before_the_search(runs, monkeypatch, capfd):
+    monkeypatch.setattr(beside, "_MOST_PIXELS", 3 * 3 * 96 * 96 - 1)
+    monkeypatch.setattr(beside, "_search", None)
+    assert sample(runs / "dcgan", "-o", "near.png", "--neighbours", 1, "--features", "hog", "-n", 3) == 2
+    assert "3 pictures with 1 neighbours each is too large" in capfd.readouterr().err
+    assert not Path("near.png").exists()
+
+
 def test_a_picture_of_the_training_set_is_its_own_neighbour(runs, monkeypatch):
     trained = use.load(runs / "cyclegan", "last", "cpu")
     with given.training(trained, runs / "cyclegan") as feed:
