@@ -562,7 +562,7 @@ def _evaluate(run: _Run) -> tuple[heldout.Scores, bool]:
     nets, most = _nets(run), run.recipe.eval_images
     scores = run.judge.scores(nets, most)
     yardstick = run.judge.yardstick(scores)
-    if better := run.best is None or yardstick < run.best[0]:
+    if better := np.isfinite(yardstick) and (run.best is None or yardstick < run.best[0]):
         run.best = (yardstick, run.state.images_seen)
     try:
         seen = run.judge.of_training_items(nets, most)

@@ -198,3 +198,8 @@ def test_bad_wishes_are_refused_in_one_line(runs, tmp_path, capfd):
     assert "at least 0" in fails(capfd, runs["a"], runs["b"], "--inputs", "-2")
     assert "name it x.html" in fails(capfd, runs["a"], runs["b"], "-o", "x.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_that_was_asked_for_must_be_there(runs, capfd):
+    assert "no checkpoint 'nope'" in fails(capfd, runs["a"], runs["b"], "--checkpoint", "nope", "-o", "out.html")
+    assert not Path("out.html").exists()
