@@ -110,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     found = plan.read(folder)
     if found is None:  # everything that can be wrong is, before the first file is written
         found = plan.make(args.kind, given, device)
+        lab.check(found, device)
     with lab.opened(folder) as there:
         if there is None:
             lab.begin(found, folder)

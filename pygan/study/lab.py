@@ -58,6 +58,12 @@ def work(plan: Plan, folder: Path, device: str) -> int:
     return 0
 
 
+def check(plan: Plan, device: str) -> None:
+    """Errors: UserError if a --lpips was asked for by name and is not there."""
+    if plan.asked["lpips"] not in ("", "none", "alex"):
+        _load_lpips(plan, device)
+
+
 def begin(plan: Plan, folder: Path) -> None:
     """Freeze the plan of a new study and say what it is. Errors: UserError."""
     if any((folder / name).exists() for name in ("recipe.json", RESULTS)):
@@ -117,16 +123,20 @@ def _title(plan: Plan, unit: Unit) -> str:
 
 def _lpips(plan: Plan, device: str) -> Any:
     """The perceptual distance that the plan names; None, with a line, where it cannot be had."""
-    from pygan import features
-    from pygan.device import choose
-
     if plan.asked["lpips"] in ("", "none"):
         return None
     try:
-        return features.lpips(plan.asked["lpips"], choose(device))
+        return _load_lpips(plan, device)
     except UserError as reason:
         say(f"LPIPS is left out: {reason}")
         return None
+
+
+def _load_lpips(plan: Plan, device: str) -> Any:
+    from pygan import features
+    from pygan.device import choose
+
+    return features.lpips(plan.asked["lpips"], choose(device))
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:

@@ -285,9 +285,20 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, capsys):
     assert "holds something else" in capsys.readouterr().err
 
 
-def test_lpips_that_cannot_be_had_is_said(tmp_path, capsys):
+def test_an_lpips_that_was_asked_for_must_be_there(tmp_path, capsys):
     out = tmp_path / "study"
     flags = [flag if flag != "none" else str(tmp_path / "no.pt") for flag in FLAGS]
+    assert main(["study", "skips", *flags, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "no.pt" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_lpips_that_cannot_be_had_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    out = tmp_path / "study"
+    flags = [flag if flag != "none" else "alex" for flag in FLAGS]
     assert main(["study", "skips", *flags, "--out", str(out), "--domains", "same", "--epochs", "1"]) == 0
     assert capsys.readouterr().err.count("LPIPS is left out") == 1
     assert "lpips" not in results(out)["skips-all"]["held_out"]
