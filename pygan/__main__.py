@@ -388,7 +388,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: cannot use {error.filename} ({error.strerror}); choose another path")
         return 2
     except KeyboardInterrupt:
-        say("interrupted; nothing was saved since the last checkpoint, which is intact")
+        training = (sys.argv[1:] if argv is None else list(argv))[:1] == ["train"]
+        kept = "nothing was saved since the last checkpoint, which is intact" if training else "what was done is kept"
+        say(f"interrupted; {kept}")
         return 130
 
 

@@ -177,3 +177,15 @@ def test_doctor_reports_as_text_and_as_json(capfd):
     assert "torch" in capfd.readouterr().out
     assert main(["doctor", "--json"]) == 0
     assert {"name", "found", "costs", "remedy"} <= json.loads(capfd.readouterr().out)[0].keys()
+
+
+@pytest.mark.parametrize(("verb", "kept"), [("train", "last checkpoint"), ("sample", "what was done is kept")])
+def test_an_interruption_is_one_line(verb, kept, monkeypatch, capsys):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pygan.__main__._run", interrupted)
+    assert main([verb, "x"]) == 130
+    error = capsys.readouterr().err
+    assert kept in error
+    assert error.count("\n") == 1
