@@ -24,8 +24,8 @@ from benchmarks import cases, timing
 from pygan import gans
 from pygan.graph import GraphedStep
 from pygan.log import Log
+from pygan.loop import LOG_EVERY_S
 from pygan.rundir import RunDir
-from pygan.train import LOG_EVERY_S
 from pygan.watch import Watch
 
 MOST_SHARE = 0.02

@@ -54,8 +54,36 @@ def _quiz() -> ModuleType:
     return quiz
 
 
+def _translate() -> ModuleType:
+    from pygan import translate
+
+    return translate
+
+
+def _export() -> ModuleType:
+    from pygan import export
+
+    return export
+
+
+def _serve() -> ModuleType:
+    from pygan import serve
+
+    return serve
+
+
+def _plan() -> ModuleType:
+    from pygan import plan
+
+    return plan
+
+
 # Verbs whose module has `add_arguments(parser)` and `run(args) -> exit code`; it is only imported for its own verb.
 _OWN_FLAGS = {
+    "translate": ("put pictures of any size through a trained network", _translate),
+    "export": ("make one file of a trained network: ONNX, TorchScript, safetensors, PT2, Hugging Face", _export),
+    "serve": ("trained networks as a web page and an HTTP API", _serve),
+    "plan": ("before training: its memory, time and disk, and what would make it fit", _plan),
     "evaluate": ("measure a trained network: FID, KID, Inception score, LPIPS, SSIM, segmentation, ...", _evaluate),
     "report": ("one page that shows a run: curves, samples over time, findings, metrics", _report),
     "compare": ("one page that shows runs side by side: what differs, curves, the same inputs through each", _compare),
@@ -78,20 +106,6 @@ def _parser(verb: str, train_gan: str | None, doctor_gan: str | None = None) -> 
         one = names.add_parser(name, help=gans.title(name), allow_abbrev=False, **formatter)
         if module is not None:
             _train_flags(one, module)
-
-    translate = verbs.add_parser("translate", help="put pictures through a trained network", **formatter)
-    translate.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    translate.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")
-    translate.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
-    translate.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default: 8 images)")
-    _use_flags(translate)
-    translate.add_argument("--overwrite", action="store_true", help="replace results that are already there")
-    translate.add_argument(
-        "--direction", choices=("AtoB", "BtoA"), help="which way, of a GAN that learned both (default: AtoB)"
-    )
-    translate.add_argument(
-        "--to", metavar="NAMES", help="labels of the result, of a GAN of many domains: Blond_Hair,Male"
-    )
 
     _import_flags(verbs.add_parser("import", help="make a run of a network that another program trained", **formatter))
 
@@ -150,6 +164,9 @@ def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
         help=f"one of {', '.join(gan.PRESETS)} (default: demo on a CPU, fast on a GPU)",
     )
     session.add_argument(
+        "--recipe", type=Path, metavar="FILE", help="a whole recipe in place of a preset, as `pygan plan` writes it"
+    )
+    session.add_argument(
         "--resume",
         choices=("auto", "never"),
         default="auto",
@@ -161,6 +178,16 @@ def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
     session.add_argument("--max-steps", type=int, metavar="N", help="stop, saved, at this step (default: no limit)")
     session.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
     add_flags(parser.add_argument_group("the recipe"), gan.Recipe)
+
+
+def _recipe_of(gan: str, file: Path):
+    """The recipe that `pygan plan` wrote, or a run's recipe.json. Errors: UserError."""
+    from pygan import recipe, rundir
+
+    facts = rundir.read_recipe_file(file)
+    if facts["gan"] != gan:
+        raise UserError(f"{file} is a recipe of {facts['gan']}, not of {gan}; pygan train {facts['gan']} takes it")
+    return recipe.from_dict(gans.load(gan).Recipe, facts["recipe"], str(file))
 
 
 def _walk_flags(parser: argparse.ArgumentParser) -> None:
@@ -317,33 +344,27 @@ def _run(argv: Sequence[str]) -> int:
     if args.verb in _OWN_FLAGS:
         return _OWN_FLAGS[args.verb][1]().run(args)
     if args.verb == "train":
-        from pygan.train import Session, train
+        from pygan.loop import train
 
-        if args.max_steps is not None and args.max_steps < 1:
-            raise UserError(f"--max-steps must be at least 1, got {args.max_steps}")
-        gan, values = gans.load(args.gan), vars(args)
-        given = {name: values[name] for name in gan.Recipe.__dataclass_fields__ if name in values}
-        for name in ("data", "data_2", "stage1", "vgg_weights", "text_encoder"):
-            if name == "text_encoder" and given.get(name) in ("auto", "hashing"):
-                continue  # names, whatever there is beside
-            if Path(given.get(name) or "?").exists():
-                given[name] = str(Path(given[name]).resolve())  # so that the run can be used from anywhere
-        session = Session(args.run, args.resume, args.device, args.max_steps, args.dry_run, given)
-        return train(gan, args.preset, session)
-    if args.verb == "translate":
-        from pygan.translate import translate
-
-        return translate(
-            args.run,
-            args.inputs,
-            args.output,
-            checkpoint=args.checkpoint,
+        fields = {
+            name: value for name, value in vars(args).items() if name in gans.load(args.gan).Recipe.__dataclass_fields__
+        }
+        whole, preset = args.gan, args.preset
+        if args.recipe is not None:
+            if preset is not None:
+                raise UserError("--recipe FILE and --preset both say what to train; leave one of them out")
+            whole, preset = _recipe_of(args.gan, args.recipe), args.recipe.stem
+        train(
+            whole,
+            preset=preset,
+            run=args.run,
+            resume=args.resume,
             device=args.device,
-            batch=args.batch,
-            seed=args.seed,
-            overwrite=args.overwrite,
-            options={name: value for name in ("direction", "to") if (value := getattr(args, name)) is not None},
+            max_steps=args.max_steps,
+            dry_run=args.dry_run,
+            **fields,
         )
+        return 0
     if args.verb == "import":
         from pygan.imports import Asked, import_network
 

@@ -65,6 +65,16 @@ def of(
     return Outputs(gan.generate(G, recipe, n, rng, **more), _beside_noise(gan, recipe, batch), None, paired=False)
 
 
+def paired_channels(gan: ModuleType, recipe: BaseRecipe) -> tuple[int, int]:
+    """Channels of a picture that `translate` is given, and of its result, going from A to B."""
+    first, second = getattr(recipe, "input_channels", 0) or 3, getattr(recipe, "output_channels", 0) or 3
+    if _asks(gan, "translate", "to") or getattr(recipe, "form", "") == "ali":  # of all domains, of the one
+        first = second = recipe.channels or 3
+    if hasattr(gan, "takes") and gan.takes(recipe) != first:
+        first, second = second, first
+    return first, second
+
+
 def _beside_noise(gan: ModuleType, recipe: BaseRecipe, batch: Any) -> Tensor:
     """Real pictures of the kind that comes from noise."""
     if hasattr(batch, "image"):

@@ -24,10 +24,21 @@ def is_run(path: Path | None) -> bool:
 
 
 def choose(
-    gan: ModuleType, name: str, preset: str | None, run: Path | None, resume: str, given: Mapping[str, Any]
+    gan: ModuleType,
+    name: str,
+    preset: str | None,
+    run: Path | None,
+    resume: str,
+    given: Mapping[str, Any],
+    whole: BaseRecipe | None = None,
 ) -> tuple[Path, BaseRecipe | None, BaseRecipe | None]:
-    """The run directory, and either the recipe of a new run or that of the run to go on with. Errors: UserError."""
-    asked = None if preset is None else recipes.make(gan.Recipe, gan.PRESETS, preset, given)
+    """The run directory, and either the recipe of a new run or that of the run to go on with. Errors: UserError.
+
+    whole: the recipe that is asked for, instead of the preset's with the given fields.
+    """
+    asked = whole
+    if whole is None and preset is not None:
+        asked = recipes.make(gan.Recipe, gan.PRESETS, preset, given)
     if run is not None:
         if not is_run(run):
             return run, asked, None

@@ -99,6 +99,22 @@ def read_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+def read_recipe_file(file: Path) -> dict[str, Any]:
+    """{"gan": name, "recipe": {field: value}, ...} of a JSON file. Errors: UserError if it is none."""
+    try:
+        facts = from_json(file.read_text())
+    except (OSError, ValueError) as error:
+        why = (error.strerror or "cannot be read").lower() if isinstance(error, OSError) else "it is not JSON"
+        raise UserError(f"{file} is no recipe ({why}); `pygan plan GAN -o FILE` writes one") from error
+    if (
+        not isinstance(facts, dict)
+        or not isinstance(facts.get("gan"), str)
+        or not isinstance(facts.get("recipe"), dict)
+    ):
+        raise UserError(f'{file} is no recipe (it needs "gan" and "recipe"); `pygan plan GAN -o FILE` writes one')
+    return facts
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, oldest first; a row that was cut short is left out."""
     return [row for _, row in _rows(path / METRICS)] if (path / METRICS).exists() else []

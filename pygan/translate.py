@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import glob
 import inspect
 import time
@@ -20,6 +21,39 @@ from pygan.errors import UserError, say
 from pygan.rundir import write_atomic
 
 _SMALL = 32  # pixels
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `pygan translate`."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture, folder or glob")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default: 8 images)")
+    parser.add_argument("--checkpoint", default="last", metavar="NAME", help="last, best or a kept one (default: last)")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of dropout at test time (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are already there")
+    parser.add_argument(
+        "--direction", choices=("AtoB", "BtoA"), help="which way, of a GAN that learned both (default: AtoB)"
+    )
+    parser.add_argument("--to", metavar="NAMES", help="labels of the result, of a GAN of many domains: Blond_Hair,Male")
+
+
+def run(args: argparse.Namespace) -> int:
+    """`pygan translate`. Returns the exit code."""
+    return translate(
+        args.run,
+        args.inputs,
+        args.output,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        batch=args.batch,
+        seed=args.seed,
+        overwrite=args.overwrite,
+        options={name: value for name in ("direction", "to") if (value := getattr(args, name)) is not None},
+    )
 
 
 def translate(

@@ -2,21 +2,73 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import MappingProxyType, ModuleType
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from pygan import checkpoint, device, gans
+from pygan import checkpoint, device, gans, outputs
 from pygan import recipe as recipes
+from pygan.data import sources
 from pygan.errors import UserError, say
 from pygan.nn import place_
 from pygan.ops.philox import new_rng
 from pygan.recipe import BaseRecipe
 from pygan.rundir import RECIPE, read_facts
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a network asks for and what it makes of that: plain values, which an exported file has as its metadata."""
+
+    gan: str
+    images_seen: int
+    recipe: Mapping[str, Any]
+    acts: tuple[str, ...]  # "translate", pictures to pictures, and "generate", from noise: what it can do
+    channels: Mapping[str, tuple[int, int]]  # by direction, "" where there is one: of a picture given, of its result
+    prepare: str = "none"  # how pixels become the input: "none", "labels" (12 planes), canny, grey, lab, mask
+    shows: str = "pixels"  # what comes out: "pixels", "ab" (of Lab, beside the input's L), "labels" (planes)
+    multiple: int = 1  # height and width of an input are multiples of this,
+    least: int = 0  # and at least this, in pixels
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # "direction" or "to": what may be named
+    chance: bool = False  # dropout is on in use, so that a seed decides
+    statistics: str = "none"  # of BatchNorm in use: "own" (each picture's), "running"; "none" without one
+    asks: tuple[str, ...] = ()  # what `generate` needs beside noise: "text", "where"
+    z: int = 0  # length of the noise
+    text: int = 0  # length of a text's embedding
+    where: tuple[int, ...] = ()  # shape of one picture's `where`
+
+    def direction(self, options: Mapping[str, str]) -> str:
+        """The key of `channels` that those options mean."""
+        return options.get("direction", next(iter(self.channels))) if "direction" in self.options else ""
+
+
+class Network(Protocol):
+    """A network ready for use, whatever holds it: a run (`Trained`) or a file that it was exported to."""
+
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def translate(self, A: Tensor, rng: Tensor | None = None, **options: Any) -> Tensor:
+        """(n, c, h, w) in [-1, 1] on any device -> the network's images in [-1, 1], float32 on the CPU.
+
+        h and w as `card.multiple` and `card.least` say. options: direction, to. Errors: UserError for options that it
+        does not have.
+        """
+
+    def generate(self, n: int, rng: Tensor | None = None, **more: Tensor) -> Tensor:
+        """n images (n, c, h, w) in [-1, 1] from noise, float32 on the CPU. more: z (n, k), text (n, d), where."""
+
+    def rng(self, seed: int) -> Tensor:
+        """Everything that is drawn in use (noise, dropout where the recipe keeps it on), from `seed`."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +81,86 @@ class Trained:
     images_seen: int
     device: torch.device
 
+    @property
+    def card(self) -> Card:
+        return card_of(self.gan, self.recipe, self.net, self.images_seen)
+
     def translate(self, A: Tensor, rng: Tensor | None = None, **options: Any) -> Tensor:
         """(n, c, h, w) in [-1, 1] on any device -> the network's images in [-1, 1], on the CPU."""
         A = A.to(self.device).contiguous(memory_format=torch.channels_last)
         return self.gan.translate(self.net, self.recipe, A, rng, **options).float().cpu()
 
+    def generate(self, n: int, rng: Tensor | None = None, **more: Any) -> Tensor:
+        """n images (n, c, h, w) in [-1, 1] from noise, on the CPU. more: z, text, where of the GAN's `generate`."""
+        given = {name: value.to(self.device) if torch.is_tensor(value) else value for name, value in more.items()}
+        return self.gan.generate(self.net, self.recipe, n, rng, **given).float().cpu()
+
     def rng(self, seed: int) -> Tensor:
         """Everything that is drawn in use (noise, dropout where the recipe keeps it on), from `seed`."""
         return new_rng(seed, self.device)
+
+
+def card_of(gan: ModuleType, recipe: BaseRecipe, net: nn.Module, images_seen: int) -> Card:
+    """What a trained network is to be given, and what it gives."""
+    acts, options, channels, z, text, where = [], {}, {}, 0, 0, ()
+    from_noise = hasattr(gan, "generate") and (not hasattr(recipe, "form") or recipe.form != "cyclegan")
+    if hasattr(gan, "translate"):
+        acts.append("translate")
+        asked = inspect.signature(gan.translate).parameters
+        both = outputs.paired_channels(gan, recipe)
+        channels = {"": both}
+        if "direction" in asked and getattr(recipe, "form", "") != "ali":
+            ways = ("AtoB",) if getattr(recipe, "learned", "") == "AtoB" else ("AtoB", "BtoA")
+            options["direction"] = ways
+            channels = {way: both if way == "AtoB" else both[::-1] for way in ways}
+        if "to" in asked:
+            options["to"] = outputs.ways(gan, recipe)
+    asks = ()
+    if from_noise:
+        acts.append("generate")
+        asks = tuple(name for name in ("text", "where") if name in inspect.signature(gan.generate).parameters)
+        device = next(net.parameters()).device
+        z = gan.latent(recipe, new_rng(0, device), 1).shape[1]
+        if asks:
+            example = gan.example(recipe, "meta")
+            text = example.text.shape[1]
+            where = tuple(example.where.shape[1:]) if "where" in asks else ()
+    prepare = getattr(recipe, "input_transform", "none")
+    if prepare == "none" and any(given == sources.N_CLASSES for given, _ in channels.values()):
+        prepare = "labels"
+    shows = "labels" if any(made == sources.N_CLASSES for _, made in channels.values()) else "pixels"
+    if prepare == "lab" and getattr(recipe, "direction", "AtoB") == "AtoB":
+        shows = "ab"
+    norms = [module for module in net.modules() if getattr(module, "norm", "") == "batch"]
+    chance = bool(getattr(recipe, "test_dropout", False)) and any(getattr(m, "dropout_p", 0.0) for m in net.modules())
+    own = getattr(recipe, "test_bn", "running") == "batch"
+    return Card(
+        gan=gans.name_of(gan),
+        images_seen=images_seen,
+        recipe=MappingProxyType(recipes.to_dict(recipe)),
+        acts=tuple(acts),
+        channels=MappingProxyType(channels),
+        prepare=prepare,
+        shows=shows,
+        multiple=getattr(net, "multiple", 1),
+        least=getattr(net, "least", 0),
+        options=MappingProxyType(options),
+        chance=chance,
+        statistics="none" if not norms else "own" if own else "running",
+        asks=asks,
+        z=z,
+        text=text,
+        where=where,
+    )
+
+
+def network(path: Path, checkpoint: str = "last", device: str = "auto") -> Network:
+    """The network of a run directory, or of a file or folder that `pygan export` wrote. Errors: UserError."""
+    if (path / RECIPE).is_file() or not path.exists():
+        return load(path, checkpoint, device)
+    from pygan import exported
+
+    return exported.load(path, device)
 
 
 def load(run: Path, name: str, device_name: str) -> Trained:

@@ -280,10 +280,22 @@ def class_ids(path: Path) -> np.ndarray:
     image = open_upright(path)
     if image.mode in ("P", "L"):
         return np.asarray(image)
-    colours = np.asarray(image.convert("RGB")).astype(np.int32)
+    return classes_of(None, np.asarray(image.convert("RGB")), str(path))
+
+
+def classes_of(indices: np.ndarray | None, pixels: np.ndarray, name: str) -> np.ndarray:
+    """uint8 (h, w): the classes of a label picture: its palette indices, its grey levels, or the colours of PALETTE.
+
+    indices: (h, w) uint8 or None; pixels: uint8 (h, w, 1 or 3). Errors: UserError, with the name, for other colours.
+    """
+    if indices is not None:
+        return indices
+    if pixels.shape[2] == 1:
+        return pixels[:, :, 0]
+    colours = pixels.astype(np.int32)
     same = (colours[:, :, None] == PALETTE[1:].astype(np.int32)).all(-1)  # (h, w, classes)
     if not same.any(-1).all():
-        raise UserError(f"{path} is no label picture of the facades: it has other colours than their {N_CLASSES}")
+        raise UserError(f"{name} is no label picture of the facades: it has other colours than their {N_CLASSES}")
     return (same.argmax(-1) + 1).astype(np.uint8)
 
 

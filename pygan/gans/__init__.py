@@ -31,6 +31,19 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"pygan.gans.{name}")
 
 
+def of(recipe: Any) -> ModuleType:
+    """The GAN whose recipe that is. Errors: UserError if it is none."""
+    parts = type(recipe).__module__.split(".")
+    if parts[:2] != ["pygan", "gans"] or len(parts) < 3:
+        raise UserError(f"a recipe must be the Recipe of a GAN, got {type(recipe).__name__}")
+    return load(parts[2])
+
+
+def name_of(gan: ModuleType) -> str:
+    """The name that a GAN has on the command line."""
+    return gan.__name__.rpartition(".")[2]
+
+
 def phases(gan: ModuleType, recipe: Any) -> tuple[Any, ...]:
     """The recipes by which a run is trained one after the other: for most GANs the one."""
     return gan.phases(recipe) if hasattr(gan, "phases") else (recipe,)

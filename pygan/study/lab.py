@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pygan import gans, log, resume
+from pygan import log, resume
 from pygan.errors import Diverged, UserError, say
 from pygan.rundir import RunDir, write_atomic
 from pygan.study import report
@@ -82,15 +82,14 @@ def begin(plan: Plan, folder: Path) -> None:
 
 def _one(plan: Plan, unit: Unit, folder: Path, device: str, lpips: Any) -> dict[str, Any] | None:
     """Train and measure one network; None if training was stopped before its end."""
+    from pygan.loop import train
     from pygan.study import measure
-    from pygan.train import Session, train
 
     run, began = folder / VARIANTS / unit.name, time.monotonic()
     facts = {"unit": unit.name, "variant": unit.variant.name, "seed": unit.seed, "axes": dict(unit.variant.axes)}
     if not resume.is_finished(run):
-        session = Session(run, "auto", device, given=plan.given(unit))
         try:
-            train(gans.load(plan.gan), plan.preset, session)
+            train(plan.gan, preset=plan.preset, run=run, device=device, **plan.given(unit))
         except Diverged as reason:
             say(f"{unit.variant.title}: {reason}; the study goes on without it")
             return facts | {"diverged": str(reason)}

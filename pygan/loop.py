@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -38,15 +38,17 @@ _AGAIN_S = 60.0  # how long steps are gone over again to see where a NaN appeare
 
 
 @dataclass(frozen=True)
-class Session:
-    """What is asked of this call and is no part of the recipe."""
+class _Session:
+    """What is asked of this call, of which only `recipe`, `preset` and `given` are about the recipe."""
 
-    run: Path | None = None  # None: runs/<gan>/<preset>, going on with an unfinished one of the same recipe
-    resume: str = "auto"  # "auto" or "never"
-    device: str = "auto"
-    max_steps: int | None = None  # stop, saved, at this step of the run
-    dry_run: bool = False
-    given: Mapping[str, Any] = field(default_factory=dict)  # recipe fields named on the command line
+    recipe: BaseRecipe | None  # the recipe of a new run; None: the preset's, with `given` on top
+    preset: str | None
+    run: Path | None  # None: runs/<gan>/<preset>, going on with an unfinished one of the same recipe
+    resume: str
+    device: str
+    max_steps: int | None  # stop, saved, at this step of the run
+    dry_run: bool
+    given: Mapping[str, Any]  # recipe fields that were named one by one
 
 
 @dataclass
@@ -78,32 +80,86 @@ class _Run:
         return f"pygan train {self.name} --run {self.dir.path}"
 
 
-def train(gan: ModuleType, preset: str | None, session: Session) -> int:
-    """Train, or go on training. Returns the exit code: 0 when done, or when stopped with everything saved.
+def train(
+    recipe: BaseRecipe | str,
+    *,
+    preset: str | None = None,
+    run: str | Path | None = None,
+    resume: str = "auto",
+    device: str = "auto",
+    max_steps: int | None = None,
+    dry_run: bool = False,
+    **fields: Any,
+) -> Path:
+    """Train a GAN, or go on training it; this is what `pygan train` calls. Returns the run directory.
 
-    gan: a folder of `pygan.gans`; preset: a row of its table, None: "demo" on a CPU, "fast" on a GPU where it has one.
-    Errors: UserError (nothing is lost), Diverged.
+    Args:
+        recipe: the `Recipe` of a GAN (`from pygan.gans.pix2pix import Recipe`), or the name of a GAN: then its `preset`
+            with `fields` on top.
+        preset: a row of the GAN's presets; None: the run's own recipe where there is a run, else "demo" on a CPU and
+            "fast" on a GPU where it has one. Beside a recipe only the name that a new run directory gets.
+        run: run directory; None: runs/GAN/PRESET, going on with an unfinished one of the same recipe.
+        resume: "auto", go on with the run that is there, if it has this recipe; or "never".
+        device: "auto", "cpu" or "cuda".
+        max_steps: stop, saved, at this step of the run.
+        dry_run: say what would be done, and write nothing.
+        fields: fields of the recipe by name, as `lambda_l1=10.0`.
+
+    SIGINT and SIGTERM stop it, saved; the same call goes on, bit for bit. In another than the main thread signals are
+    left alone.
+
+    Raises:
+        UserError: what cannot be done, in one line; nothing is lost.
+        Diverged: a loss became NaN or infinite; the last checkpoint is kept.
     """
+    if max_steps is not None and max_steps < 1:
+        raise UserError(f"--max-steps must be at least 1, got {max_steps}")
+    if resume not in ("auto", "never"):
+        raise UserError(f"--resume must be auto or never, got {resume!r}")
+    if isinstance(recipe, str):
+        gan, whole = gans.load(recipe), None
+    else:
+        gan, whole = gans.of(recipe), recipe
+    known = gan.Recipe.__dataclass_fields__
+    if unknown := sorted(set(fields) - set(known)):
+        raise UserError(f"{gans.name_of(gan)} has no recipe field {unknown[0]!r}; `pygan train --help` lists them")
+    fields = _with_whole_paths(fields)
+    if whole is not None:
+        whole = replace(whole, **_with_whole_paths(recipes.to_dict(whole)) | fields)
+    session = _Session(whole, preset, None if run is None else Path(run), resume, device, max_steps, dry_run, fields)
     try:
         with _signals() as came:
-            return _session(gan, preset, session, came)
+            return _session(gan, session, came)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _OUT_OF_MEMORY.search(str(error)):
             raise
         what = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         raise UserError(
-            f"{what} has too little memory for this; lower --batch, --crop-size or --ngf, or add --amp"
+            f"{what} has too little memory for this; lower --batch, --crop-size or --ngf, or add --amp; "
+            f"`pygan plan {gans.name_of(gan)} --fit SIZE` says what would fit"
         ) from error
 
 
-def _session(gan: ModuleType, preset: str | None, session: Session, came: list[str]) -> int:
+def _with_whole_paths(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with whole paths to what is there, so that the run can be used from anywhere."""
+    found = dict(fields)
+    for name in ("data", "data_2", "stage1", "vgg_weights", "text_encoder"):
+        if name == "text_encoder" and found.get(name) in ("auto", "hashing"):
+            continue  # names, whatever there is beside
+        if found.get(name) and Path(found[name]).exists():
+            found[name] = str(Path(found[name]).resolve())
+    return found
+
+
+def _session(gan: ModuleType, session: _Session, came: list[str]) -> Path:
     """`train` but for signals, whose names appear in `came`, and the end of memory."""
-    out, name = log.console(), gan.__name__.rpartition(".")[2]
+    out, name = log.console(), gans.name_of(gan)
     where, place = device.choose(session.device), device.place()
+    preset = session.preset or ("recipe" if session.recipe is not None else None)
     if preset is None and not resume.is_run(session.run):
         preset = "fast" if where.type == "cuda" and "fast" in gan.PRESETS else "demo"
         out.print(f"no --preset given: taking '{preset}' for {device.describe(where)}", markup=False)
-    path, asked, saved = resume.choose(gan, name, preset, session.run, session.resume, session.given)
+    path, asked, saved = resume.choose(gan, name, preset, session.run, session.resume, session.given, session.recipe)
     recipe = saved or asked
     device.make_deterministic(where, recipe.deterministic)
     dtype, note = device.precision(recipe, where)
@@ -128,7 +184,8 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
                 run.judge = feeds.enter_context(contextlib.closing(Judge(gan, run.recipe, held_out, where)))
                 run.judge.check(_nets(run))
                 if session.dry_run:
-                    return _show(out, run, recipe)
+                    _show(out, run, recipe)
+                    return path
                 if new:
                     stack.enter_context(contextlib.closing(run_dir.open()))
                     resume.write_recipe(run_dir, {"gan": name, "preset": preset}, asked, recipe)
@@ -140,12 +197,12 @@ def _session(gan: ModuleType, preset: str | None, session: Session, came: list[s
                 elif _take_up(out, run, found, session, told=not new):
                     stack.callback(run.log.close)
                 else:
-                    return 0
+                    return path
                 if before is not None:
                     del before
                     gc.collect()  # nets and optimizers refer to each other
                 if _loop(run, place.world, session, came, began) or run.end == run.total:
-                    return 0
+                    return path
             phase += 1
 
 
@@ -154,16 +211,15 @@ def _feed(gan: ModuleType, recipe: BaseRecipe, phase: int, split: str, where: to
     return gan.batches(gans.phases(gan, recipe)[phase], split, where, place.rank, place.world)
 
 
-def _show(out: Console, run: _Run, recipe: BaseRecipe) -> int:
-    """What `--dry-run` says. Returns the exit code."""
+def _show(out: Console, run: _Run, recipe: BaseRecipe) -> None:
+    """What `--dry-run` says."""
     for key, value in recipes.to_dict(recipe).items():
         out.print(f"{key:26}{value}", markup=False)
     _introduce(out, run, None)
     out.print("dry run: nothing was written", markup=False)
-    return 0
 
 
-def _take_up(out: Console, run: _Run, found: checkpoint.Found | None, session: Session, *, told: bool) -> bool:
+def _take_up(out: Console, run: _Run, found: checkpoint.Found | None, session: _Session, *, told: bool) -> bool:
     """Bring a run to where its newest checkpoint is, and open its log. Returns False if there is nothing to do.
 
     told: the run was there before, and may have been told where its data is now.
@@ -304,7 +360,7 @@ def _introduce(out: Console, run: _Run, found: checkpoint.Found | None) -> None:
         out.print(line, markup=False)
 
 
-def _loop(run: _Run, world: int, session: Session, came: list[str], began: float) -> bool:
+def _loop(run: _Run, world: int, session: _Session, came: list[str], began: float) -> bool:
     """Steps until the end of a phase, a limit or a signal; rows, grids and checkpoints on the way.
 
     Returns True if training stops here, False if the phase is over.
@@ -375,7 +431,7 @@ def _lr_factor(gan: ModuleType, recipe: BaseRecipe, epoch: int, step: int) -> fl
     return optim.lr_factor(recipe.schedule, epoch, recipe.epochs, recipe.decay_epochs)
 
 
-def _why_stop(recipe: BaseRecipe, session: Session, steps: int, began: float, came: list[str]) -> str:
+def _why_stop(recipe: BaseRecipe, session: _Session, steps: int, began: float, came: list[str]) -> str:
     """What ends this session before the end of training; "" if nothing does."""
     if came:
         return came[0]

@@ -1,0 +1,118 @@
+"""A network applied to pictures of any size and depth: prepared as in training, padded, put through, cut back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pygan import pictures, pixels
+from pygan.data import sources, transforms
+from pygan.errors import UserError
+from pygan.pixels import Picture
+from pygan.use import Network
+
+_SMALL = 32  # pixels
+
+
+def translated(
+    network: Network,
+    given: Sequence[Picture],
+    *,
+    seed: int = 0,
+    options: Mapping[str, str] = MappingProxyType({}),
+    names: Sequence[str] = (),
+) -> list[Picture]:
+    """What a network makes of pictures, each at its own size and depth, alpha kept.
+
+    Pictures of one size go through together, but where dropout is on in use (`card.chance`): its mask covers a whole
+    batch, so each goes alone, and no picture's result depends on the others. names: for errors. seed: of dropout.
+    Errors: UserError for options that the network does not have, or a picture of other channels than it takes.
+    """
+    names = names or [f"picture {k + 1}" if len(given) > 1 else "the picture" for k in range(len(given))]
+    inputs = [network_input(network, one, options, name) for one, name in zip(given, names, strict=True)]
+    done: dict[int, Picture] = {}
+    groups: dict[object, list[int]] = {}
+    for k, one in enumerate(inputs):
+        groups.setdefault(k if network.card.chance else one.shape, []).append(k)
+    with torch.inference_mode():
+        for members in groups.values():
+            made = through(network, torch.cat([inputs[k] for k in members]), seed=seed, options=options)
+            for k, image in zip(members, made, strict=True):
+                done[k] = result(network, image, inputs[k][0], given[k])
+    return [done[k] for k in range(len(given))]
+
+
+def through(network: Network, A: Tensor, *, seed: int, options: Mapping[str, str] = MappingProxyType({})) -> Tensor:
+    """(n, c, h, w) in [-1, 1] of any height and width -> the network's images of that size, float32 on the CPU.
+
+    Padded by reflection at the right and bottom to what the network takes (`card.multiple`, `card.least`), cut back.
+    """
+    height, width = A.shape[2:]
+    padded = pad(A, network.card.multiple, least=network.card.least)
+    return network.translate(padded, network.rng(seed), **options)[:, :, :height, :width]
+
+
+def pad(A: Tensor, multiple: int, *, least: int = 0) -> Tensor:
+    """(n, c, h, w) reflected at the right and bottom until both sides are multiples; as often as a small one needs."""
+    down, right = (max(side + -side % multiple, least) - side for side in A.shape[2:])
+    if not (down or right):
+        return A
+    padded = np.pad(A.cpu().numpy(), ((0, 0), (0, 0), (0, down), (0, right)), mode="reflect")
+    return torch.from_numpy(padded).to(A.device)
+
+
+def network_input(network: Network, picture: Picture, options: Mapping[str, str], name: str = "the picture") -> Tensor:
+    """(1, c, h, w) float32 in [-1, 1]: the picture as the network was trained to see it. Errors: UserError."""
+    card = network.card
+    channels = card.channels[card.direction(options)][0]
+    laid = pixels.on_white(picture)
+    if card.prepare == "labels" and channels == sources.N_CLASSES and laid.shape[2] != channels:
+        ids = sources.classes_of(picture.indices, pixels.to_depth(laid, np.uint8), name)
+        laid = sources.draw_labels(ids, channels)
+    elif card.prepare in transforms.NATURAL_CHANNELS and card.prepare != "none":
+        rgb = pixels.to_depth(pixels.with_channels(laid, 3, name), np.uint8)
+        forward = card.recipe.get("direction", "AtoB") == "AtoB"
+        both = (card.recipe["input_channels"], card.recipe["output_channels"])
+        A, B = sources.transform_pair(rgb, card.prepare, both if forward else both[::-1])
+        laid = A if forward else B
+    else:
+        laid = pixels.with_channels(laid, channels, name)
+    A = torch.from_numpy(pixels.to_signed(laid)).permute(2, 0, 1)[None]
+    if card.prepare == "mask" and card.recipe.get("direction", "AtoB") == "AtoB":
+        transforms.cut_hole_(A)
+    return A
+
+
+def result(network: Network, image: Tensor, beside: Tensor, given: Picture) -> Picture:
+    """What a network made, (c, h, w) in [-1, 1], as a picture of the depth of the one given, with its alpha.
+
+    beside: the input (c, h, w), whose lightness belongs to a result that is a and b of Lab.
+    """
+    if network.card.shows != "pixels":
+        image = pictures.as_rgb(image[None], beside[None])[0]
+    values = image.permute(1, 2, 0).contiguous().numpy()
+    return Picture(pixels.from_signed(values, given.pixels.dtype), given.alpha)
+
+
+def check(network: Network, options: Mapping[str, str], what: str) -> None:
+    """Find out at once whether a network translates at all, and whether the options make sense. Errors: UserError.
+
+    what: how to call the network in errors.
+    """
+    card = network.card
+    if "translate" not in card.acts:
+        raise UserError(f"{what} is a run of {card.gan}, which translates nothing; `pygan sample` shows what it makes")
+    for name in options:
+        if name not in card.options:
+            raise UserError(f"--{name} is not something that {card.gan} can be asked; leave it out")
+    if (way := options.get("direction")) and way not in card.options["direction"]:
+        known = " or ".join(card.options["direction"])
+        raise UserError(f"--direction must be {known} with {what}, got {way!r}")
+    side = -(-max(_SMALL, card.least) // card.multiple) * card.multiple
+    channels = card.channels[card.direction(options)][0]
+    with torch.inference_mode():
+        network.translate(torch.zeros((1, channels, side, side)), network.rng(0), **options)
