@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Protocol
@@ -42,6 +43,27 @@ class Card:
     z: int = 0  # length of the noise
     text: int = 0  # length of a text's embedding
     where: tuple[int, ...] = ()  # shape of one picture's `where`
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` takes them back."""
+        plain = {}
+        for one in fields(self):
+            value = getattr(self, one.name)
+            plain[one.name] = dict(value) if isinstance(value, Mapping) else value
+        return json.loads(json.dumps(plain))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> Card:
+        """The card that `to_dict` wrote, read from `where`. Errors: UserError if it is none."""
+        try:
+            found = {one.name: values[one.name] for one in fields(cls) if one.name in values}
+            for name in ("acts", "asks", "where"):
+                found[name] = tuple(found.get(name, ()))
+            for name in ("channels", "options"):
+                found[name] = {key: tuple(value) for key, value in found[name].items()}
+            return cls(**found)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(f"{where} does not say what its network takes; export it again with this pygan") from error
 
     def direction(self, options: Mapping[str, str]) -> str:
         """The key of `channels` that those options mean."""

@@ -1,0 +1,1 @@
+"""Trained networks as a web page and an HTTP API of this machine."""
