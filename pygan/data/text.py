@@ -121,6 +121,23 @@ def encoder(name: str) -> Encoder:
     return Hashing() if name in ("auto", "hashing", "") else SentenceTransformer(name)
 
 
+def sentences(said: Sequence[str], name: str, dim: int) -> np.ndarray:
+    """Embeddings float32 (n, dim) of sentences for a network that was trained by the encoder of that name.
+
+    Errors: UserError for a sentence that says nothing, and where the encoder gives other embeddings than the network
+    takes: its captions were embedded by another program.
+    """
+    if not all(sentence.strip() for sentence in said):
+        raise UserError("--text says nothing; give it a sentence")
+    using = encoder(name)
+    if using.dim != dim:
+        raise UserError(
+            f"--text: the run was trained on embeddings of {dim} numbers, and its text encoder {name!r} gives "
+            f"{using.dim}: its captions were embedded by another program"
+        )
+    return using.encode(list(said))
+
+
 def embed(captions: Sequence[str], using: Encoder, root: Path) -> np.ndarray:
     """`using.encode(captions)`, remembered beside the picture index of the folder `root` until a caption changes.
 

@@ -42,14 +42,8 @@ def _open(opening: Callable[[], Any], trained: use.Trained, run: Path, what: str
 
 def sentences(trained: use.Trained, said: Sequence[str]) -> Tensor:
     """Embeddings (n, d) of sentences by the run's text encoder, on its device. Errors: UserError."""
-    encoder = texts.encoder(trained.recipe.text_encoder)
-    wanted = trained.recipe.text_dim
-    if encoder.dim != wanted:
-        raise UserError(
-            f"--text: the run was trained on embeddings of {wanted} numbers, and its text encoder "
-            f"{trained.recipe.text_encoder!r} gives {encoder.dim}: its captions were embedded by another program"
-        )
-    return torch.from_numpy(encoder.encode(list(said))).to(trained.device)
+    recipe = trained.recipe
+    return torch.from_numpy(texts.sentences(said, recipe.text_encoder, recipe.text_dim)).to(trained.device)
 
 
 def pictures(trained: use.Trained, paths: Sequence[Path]) -> Tensor:
