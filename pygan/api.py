@@ -1,1 +1,202 @@
 """pygan as a library: `g = pygan.load(run_or_file); out = g(picture)`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pygan import apply, kinds, noise, use
+from pygan.data import sources
+from pygan.errors import UserError
+
+__all__ = ["Encoded", "Generator", "load"]
+
+Encoded: TypeAlias = Image.Image | str | Path | bytes
+"""A picture as Pillow has it, the path of a file, or the bytes of one."""
+
+_E = TypeVar("_E", bound=Encoded)
+_D = TypeVar("_D", bound=np.generic)
+
+# Two callers at once are no faster on one device, and a search by gradients (CoGAN's) is not for two threads.
+_turn = threading.Lock()
+
+
+def load(run_or_file: str | os.PathLike[str], *, checkpoint: str = "last", device: str = "auto") -> Generator:
+    """The network of a run directory, or of a file or folder that `pygan export` wrote, ready for use.
+
+    checkpoint: of a run: "last", "best" or a kept one; device: "auto", "cpu" or "cuda". Errors: UserError.
+    """
+    return Generator(use.network(Path(run_or_file), checkpoint, str(device)))
+
+
+@dataclass(frozen=True, repr=False)
+class Generator:
+    """A trained network that is called with pictures, or asked for new ones. May be called from several threads."""
+
+    network: use.Network
+
+    @property
+    def card(self) -> use.Card:
+        """What the network takes and makes."""
+        return self.network.card
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.network.device
+
+    def __repr__(self) -> str:
+        card, does = self.card, []
+        if "translate" in card.acts:
+            ways = (f"{way}{' ' if way else ''}{a} -> {b} channels" for way, (a, b) in card.channels.items())
+            labels = f", to {' '.join(card.options['to'])}" if "to" in card.options else ""
+            does.append(f"pictures to pictures ({', '.join(ways)}{labels})")
+        if "generate" in card.acts:
+            does.append(f"pictures from {' and '.join(('noise', *card.asks))}")
+        return f"<pygan.Generator {card.gan}: {'; '.join(does)}; {card.images_seen:,} images seen; on {self.device}>"
+
+    @overload
+    def __call__(
+        self, x: Encoded, *, direction: str | None = ..., to: str | None = ..., seed: int = ...
+    ) -> Image.Image: ...
+
+    @overload
+    def __call__(
+        self, x: np.ndarray[Any, np.dtype[_D]], *, direction: str | None = ..., to: str | None = ..., seed: int = ...
+    ) -> np.ndarray[Any, np.dtype[_D]]: ...
+
+    @overload
+    def __call__(self, x: Tensor, *, direction: str | None = ..., to: str | None = ..., seed: int = ...) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self, x: list[_E] | tuple[_E, ...], *, direction: str | None = ..., to: str | None = ..., seed: int = ...
+    ) -> list[Image.Image]: ...
+
+    @overload
+    def __call__(
+        self,
+        x: list[np.ndarray[Any, np.dtype[_D]]] | tuple[np.ndarray[Any, np.dtype[_D]], ...],
+        *,
+        direction: str | None = ...,
+        to: str | None = ...,
+        seed: int = ...,
+    ) -> list[np.ndarray[Any, np.dtype[_D]]]: ...
+
+    @overload
+    def __call__(
+        self,
+        x: list[Tensor] | tuple[Tensor, ...],
+        *,
+        direction: str | None = ...,
+        to: str | None = ...,
+        seed: int = ...,
+    ) -> list[Tensor]: ...
+
+    def __call__(self, x: Any, *, direction: str | None = None, to: str | None = None, seed: int = 0) -> Any:
+        """What the network makes of a picture or of several, of any size: what `pygan translate` makes of the file.
+
+        Args:
+            x: one of these, or a list of one kind; the answer is of the same kind:
+                PIL image, or path or bytes of a picture file: a PIL image, its transparency kept;
+                numpy (h, w), (h, w, c) or a batch (n, h, w, c): uint8, uint16, or floats from 0 to 1;
+                torch (c, h, w) or a batch (n, c, h, w), on any device: uint8, uint16, or floats from -1 to 1.
+            direction: "AtoB" or "BtoA", of a GAN that learned both.
+            to: labels of the result, of a GAN of many domains: "Blond_Hair,Male".
+            seed: of dropout, where the recipe keeps it on.
+
+        Raises:
+            UserError: in one line, what x cannot be, or what the network cannot be asked.
+        """
+        options = {name: value for name, value in (("direction", direction), ("to", to)) if value is not None}
+        apply.asked(self.card, options, "this network")
+        given = kinds.read(x, _takes(self.card, options))
+        with _turn:
+            made = apply.translated(
+                self.network, given.pictures, seed=noise.checked(seed), options=options, names=given.names
+            )
+        return given.back(made)
+
+    @overload
+    def generate(
+        self,
+        n: int | None = ...,
+        *,
+        seed: int = ...,
+        text: noise.Text | None = ...,
+        z: noise.Numbers | None = ...,
+        where: noise.Numbers | None = ...,
+        as_: Literal["pil"] = ...,
+    ) -> list[Image.Image]: ...
+
+    @overload
+    def generate(
+        self,
+        n: int | None = ...,
+        *,
+        seed: int = ...,
+        text: noise.Text | None = ...,
+        z: noise.Numbers | None = ...,
+        where: noise.Numbers | None = ...,
+        as_: Literal["numpy"],
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]: ...
+
+    @overload
+    def generate(
+        self,
+        n: int | None = ...,
+        *,
+        seed: int = ...,
+        text: noise.Text | None = ...,
+        z: noise.Numbers | None = ...,
+        where: noise.Numbers | None = ...,
+        as_: Literal["torch"],
+    ) -> Tensor: ...
+
+    def generate(
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        text: noise.Text | None = None,
+        z: noise.Numbers | None = None,
+        where: noise.Numbers | None = None,
+        as_: Literal["pil", "numpy", "torch"] = "pil",
+    ) -> Any:
+        """New pictures from noise, or from noise and sentences: those that `pygan sample --seed` shows.
+
+        Args:
+            n: how many; None: as many as there are of `text`, `z` or `where`, else one.
+            seed: of the noise.
+            text: of a GAN that reads: a sentence for all of them, a list with one for each, or embeddings (n, d).
+            z: the noise itself, (n, card.z), in place of what the seed draws.
+            where: of GAWWN: boxes (n, 4) or key points (n, k, 3); None: in the middle.
+            as_: "pil": a list of PIL images; "numpy": uint8 (n, h, w, c); "torch": (n, c, h, w) from -1 to 1 on the
+                network's device.
+
+        Raises:
+            UserError: in one line, what the network cannot be asked.
+        """
+        asked = noise.read(self.card, n, text, z, where)
+        back = noise.BACK.get(as_)
+        if back is None:
+            raise UserError(f"as_ must be one of {', '.join(noise.BACK)}, got {as_!r}")
+        with _turn, torch.inference_mode():
+            images = self.network.generate(asked.n, self.network.rng(noise.checked(seed)), **asked.more)
+        return back(images.clone(), self.device)  # a clone outside: inference tensors cannot be learned from
+
+
+def _takes(card: use.Card, options: dict[str, str]) -> tuple[int, ...]:
+    """Channels that a picture may have which is given to the network, its own first."""
+    channels = card.channels[card.direction(options)][0]
+    labels = card.prepare == "labels" and channels == sources.N_CLASSES
+    colours = labels or channels in (1, 3) or card.prepare == "lab"
+    return tuple(dict.fromkeys((channels, 1, 3))) if colours else (channels,)

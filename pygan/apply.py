@@ -13,7 +13,7 @@ from pygan import pictures, pixels
 from pygan.data import sources, transforms
 from pygan.errors import UserError
 from pygan.pixels import Picture
-from pygan.use import Network
+from pygan.use import Card, Network
 
 _SMALL = 32  # pixels
 
@@ -104,6 +104,15 @@ def check(network: Network, options: Mapping[str, str], what: str) -> None:
     what: how to call the network in errors.
     """
     card = network.card
+    asked(card, options, what)
+    side = -(-max(_SMALL, card.least) // card.multiple) * card.multiple
+    channels = card.channels[card.direction(options)][0]
+    with torch.inference_mode():
+        network.translate(torch.zeros((1, channels, side, side)), network.rng(0), **options)
+
+
+def asked(card: Card, options: Mapping[str, str], what: str) -> None:
+    """What of `check` the card alone decides. Errors: UserError."""
     if "translate" not in card.acts:
         raise UserError(f"{what} is a run of {card.gan}, which translates nothing; `pygan sample` shows what it makes")
     for name in options:
@@ -112,7 +121,3 @@ def check(network: Network, options: Mapping[str, str], what: str) -> None:
     if (way := options.get("direction")) and way not in card.options["direction"]:
         known = " or ".join(card.options["direction"])
         raise UserError(f"--direction must be {known} with {what}, got {way!r}")
-    side = -(-max(_SMALL, card.least) // card.multiple) * card.multiple
-    channels = card.channels[card.direction(options)][0]
-    with torch.inference_mode():
-        network.translate(torch.zeros((1, channels, side, side)), network.rng(0), **options)

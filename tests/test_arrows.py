@@ -10,7 +10,7 @@ FLOOR = {"__main__": 5, "gans": 3, "ops": 1, "streams": 1, "errors": 0, "version
 FLOOR |= dict.fromkeys(
     (
         "loop", "resume", "graph", "translate", "sample", "doctor", "kernels", "heldout", "log", "use", "imports",
-        "evaluate", "report", "compare", "study", "quiz", "judge", "watch", "api", "apply",
+        "evaluate", "report", "compare", "study", "quiz", "judge", "watch", "api", "apply", "noise",
         "bundle", "export", "exported", "plan", "serve", "tiles",
     ),
     4,
@@ -31,6 +31,7 @@ FLOOR |= dict.fromkeys(
         "diagnosis",
         "page",
         "pixels",
+        "kinds",
         "checkpoint",
         "rundir",
         "device",
