@@ -25,9 +25,10 @@ class Diverged(Exception):
 
 
 def say(line: str) -> None:
-    """Print one line for the user on stderr, at once."""
+    """Print one line for the user on stderr, at once; what would break the line or steer a terminal is spelled out."""
     if sys.stderr is not None:
-        print("pygan: " + line.replace("\n", "\\n"), file=sys.stderr, flush=True)
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+        print("pygan: " + shown, file=sys.stderr, flush=True)
 
 
 def say_once(line: str) -> None:

@@ -345,7 +345,7 @@ NAMES = (
     "\N{ZERO WIDTH JOINER}{}",
     "\N{FULLWIDTH SOLIDUS}etc\N{FULLWIDTH SOLIDUS}{}",
     "\N{GRINNING FACE}{}",
-    "<script>{}</script>",
+    "<script>{}<b>",
     "'\"{}",
     "long{}" + 200 * "x",
     "\udcff\udc80{}",  # bytes that are not UTF-8, as Python reads them from a disk

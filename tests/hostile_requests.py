@@ -42,10 +42,14 @@ def _raw(method: str, target: str, body: bytes = b"", headers: tuple[str, ...] =
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace") + body
 
 
+def translate(model: str, picture: bytes, media: str, *, meant: str = GOOD, why: str = "nothing") -> Request:
+    """The picture as the raw body, under that type."""
+    data = _raw("POST", f"/v1/translate/{model}", picture, (f"Content-Type: {media}",))
+    return Request(data, meant, f"body: {why}", picture)
+
+
 def _post_file(rng: random.Random, model: str, file: File) -> Request:
-    """The file as the raw body, under its own type."""
-    data = _raw("POST", f"/v1/translate/{model}", file.data, (f"Content-Type: {MEDIA[file.kind]}",))
-    return Request(data, file.meant, f"body: {file.why}", file.data)
+    return translate(model, file.data, MEDIA[file.kind], meant=file.meant, why=file.why)
 
 
 def _post_form(rng: random.Random, model: str, file: File) -> Request:
