@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import active_fake_mode
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from pygan.nn import choose_kernels_, place_
 from pygan.ops.philox import new_rng
@@ -29,22 +31,32 @@ def new_state(
 
     make: {"G": recipe -> net, "D": recipe -> net}; whatever weights they make are replaced. begin_(net, generator=):
     fills a net, all on the CPU and without gradients; one net after the other in the order of `make`, from one
-    generator of the recipe's seed, so that the weights do not depend on the device. A "meta" device has no values and
-    calls it for none. buffers: what the state holds beside `rng` and the loss scale, on the device. apart: each child
-    of a net has an Adam of its own, such as "G_AtoB", instead of one for "G".
+    generator of the recipe's seed, so that the weights do not depend on the device. Where there are no values, on a
+    "meta" device and for the fake tensors of a walk (`pygan.plan`), it is called for none. buffers: what the state
+    holds beside `rng` and the loss scale, on the device. apart: each child of a net has an Adam of its own, such as
+    "G_AtoB", instead of one for "G".
     """
     device = torch.device(device)
-    with torch.device("meta"):  # no time for weights that are about to be replaced
+    walked = active_fake_mode() is not None
+    with unset_fake_temporarily(), torch.device("meta"):  # no time for weights that are about to be replaced
         nets = {name: net(recipe) for name, net in make.items()}
     draws = torch.Generator().manual_seed(recipe.seed)
     for net in nets.values():
-        if device.type != "meta":
+        if device.type != "meta" and not walked:
             net.to_empty(device="cpu")
             with torch.no_grad():
                 begin_(net, generator=draws)
         place_(net, device)
         choose_kernels_(net, recipe.kernels)
-    ema = {"G": copy.deepcopy(nets["G"]).requires_grad_(False)} if recipe.ema_half_life_images else {}
+    ema = {}
+    if recipe.ema_half_life_images:
+        if walked:  # a copy of a fake tensor keeps what it was copied from
+            with unset_fake_temporarily(), torch.device("meta"):
+                average = make["G"](recipe)
+            place_(average, device)
+        else:
+            average = copy.deepcopy(nets["G"])
+        ema["G"] = average.requires_grad_(False)
     rng = {"rng": new_rng(recipe.seed, device)}
     return State(
         nets=nets,

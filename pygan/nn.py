@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._guards import active_fake_mode
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from pygan import ops
 from pygan.ops.conv import Geometry, Path
@@ -51,7 +53,12 @@ CPU_PLAIN_WEIGHT = 1 << 20
 def place_(net: nn.Module, device: torch.device | str) -> nn.Module:
     """Move a net to its device, in the memory layout that is fastest there: channels_last, see CPU_PLAIN_WEIGHT."""
     device = torch.device(device)
-    net.to(device=device, memory_format=torch.channels_last)
+    if active_fake_mode() is None:
+        net.to(device=device, memory_format=torch.channels_last)
+    else:  # a walk (`pygan.plan`). A fake parameter cannot be moved: the net is laid out before it becomes one
+        with unset_fake_temporarily():
+            net.to(memory_format=torch.channels_last)
+        net.to_empty(device=device)
     for module in net.modules():
         large = isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.weight.numel() >= CPU_PLAIN_WEIGHT
         if device.type == "cpu" and large:
@@ -346,6 +353,19 @@ class Linear(nn.Linear):
         return F.linear(x.to(weight.dtype), weight, bias if with_bias else None)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a `NormAct` is told where its input is one part of a larger picture (`pygan.tiles`).
+
+    mean, var: (c,) float32, the (biased) statistics of the whole to normalise with; None: as without `Given`.
+    keep: (p, rng, rng_stream) -> which elements dropout keeps, bool like the input; None: as without `Given`.
+    """
+
+    mean: Tensor | None = None
+    var: Tensor | None = None
+    keep: Callable[[float, Tensor, int], Tensor] | None = None
+
+
 class NormAct(nn.Module):
     """Norm, affine, dropout and activation in one op, with the parameters and running statistics they need.
 
@@ -354,6 +374,8 @@ class NormAct(nn.Module):
     (activation only). bn: whose eps and momentum BatchNorm has, a key of BN_CONSTANTS. rng_stream: this layer's own
     number in the random stream of its network.
     """
+
+    given: Given | None = None  # of a whole of which the inputs are parts
 
     def __init__(
         self,
@@ -397,8 +419,15 @@ class NormAct(nn.Module):
         pixels. out, skip_out: channel slices of a concat buffer to store y and s into.
         """
         extra = {"residual": residual, "pad": pad} if residual is not None or pad else {}
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.given is not None and self.given.keep is not None and mode.rng is not None and self.dropout_p > 0:
+            kept = self.given.keep(self.dropout_p, mode.rng, self.rng_stream)
+            plain = {**self.arguments(mode), "act": "none", "dropout_p": 0.0}
+            z = ops.norm_act(x, self.weight, self.bias, **plain) * (kept.to(x.dtype) / (1 - self.dropout_p))
+            last = {"act": self.act, "slope": self.slope, "skip_act": self.skip_act}
+            return ops.norm_act(z, norm="none", **last, **extra, out=out, skip_out=skip_out)
         result = ops.norm_act(
-            x.contiguous(memory_format=torch.channels_last),
+            x,
             self.weight,
             self.bias,
             **self.arguments(mode),
@@ -412,10 +441,12 @@ class NormAct(nn.Module):
 
     def arguments(self, mode: Mode) -> dict[str, Any]:
         """Everything that `ops.norm_act` and the fused convolutions need to know of the norm."""
-        use_running = self.norm == "batch" and mode.statistics == "running"
+        told = self.given is not None and self.given.mean is not None
+        use_running = told or (self.norm == "batch" and mode.statistics == "running")
         moves = self._updates(mode) or use_running
+        mean, var = (self.given.mean, self.given.var) if told else (self.running_mean, self.running_var)
         return {
-            "norm": self.norm,
+            "norm": "batch" if told else self.norm,
             "groups": mode.groups if self.norm == "batch" and not use_running else 1,
             "eps": self.eps,
             "act": self.act,
@@ -423,8 +454,8 @@ class NormAct(nn.Module):
             "dropout_p": 0.0 if mode.rng is None else self.dropout_p,
             "rng": mode.rng,
             "rng_stream": self.rng_stream,
-            "running_mean": self.running_mean if moves else None,
-            "running_var": self.running_var if moves else None,
+            "running_mean": mean if moves else None,
+            "running_var": var if moves else None,
             "momentum": self.momentum,
             "use_running": use_running,
         }
@@ -436,7 +467,8 @@ class NormAct(nn.Module):
             self.running_mean.add_(lost_bias.detach(), alpha=1.0 - kept)
 
     def _updates(self, mode: Mode) -> bool:
-        return self.norm == "batch" and mode.statistics == "update"
+        told = self.given is not None and self.given.mean is not None
+        return self.norm == "batch" and mode.statistics == "update" and not told
 
 
 class ConvNormAct(nn.Module):

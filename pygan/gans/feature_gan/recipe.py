@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from pygan import data, metrics, nets, pool
 from pygan.begin import new_state
@@ -147,15 +148,16 @@ def build(recipe: Recipe, device: torch.device | str) -> State:
 
 def _features(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> model.Vgg:
     """The network of the features on its device, its convolutions in the precision of the step."""
-    vgg = model.Vgg(recipe.crop_size, size=recipe.feature_size).requires_grad_(False)
-    if recipe.features == "random":
-        init_weights_(vgg, "kaiming", 1.0, torch.Generator().manual_seed(0))  # the same ones in every run
-        say_once("--features random: the features are not VGG-16's, and their distance is not how people see")
-    elif device.type != "meta":
-        model.load_(vgg, _weights_file(recipe))
+    with unset_fake_temporarily():  # `place_` wants it so
+        vgg = model.Vgg(recipe.crop_size, size=recipe.feature_size).requires_grad_(False)
+        if recipe.features == "random":
+            init_weights_(vgg, "kaiming", 1.0, torch.Generator().manual_seed(0))  # the same ones in every run
+            say_once("--features random: the features are not VGG-16's, and their distance is not how people see")
+        elif device.type != "meta":
+            model.load_(vgg, _weights_file(recipe))
+        vgg.convs.to(dtype)
     place_(vgg, device)
     choose_kernels_(vgg, "library")  # its weights have no gradient, which is all that pygan's kernels would save
-    vgg.convs.to(dtype)
     return vgg
 
 
