@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from pygan.errors import UserError
 from pygan.pixels import Picture
 from pygan.use import Card, Network
 
+if TYPE_CHECKING:
+    from pygan.tiles import Tiling
+
 _SMALL = 32  # pixels
 
 
@@ -25,14 +29,23 @@ def translated(
     seed: int = 0,
     options: Mapping[str, str] = MappingProxyType({}),
     names: Sequence[str] = (),
+    tile: Tiling | None = None,
 ) -> list[Picture]:
     """What a network makes of pictures, each at its own size and depth, alpha kept.
 
     Pictures of one size go through together, but where dropout is on in use (`card.chance`): its mask covers a whole
     batch, so each goes alone, and no picture's result depends on the others. names: for errors. seed: of dropout.
+    tile: how each is cut, alone and with the result of the whole (`pygan.tiles`); None: not at all.
     Errors: UserError for options that the network does not have, or a picture of other channels than it takes.
     """
     names = names or [f"picture {k + 1}" if len(given) > 1 else "the picture" for k in range(len(given))]
+    if tile is not None:
+        from pygan import tiles  # which applies networks to parts of pictures by what is here
+
+        return [
+            tiles.translated(network, one, tiling=tile, seed=seed, options=options, name=name)
+            for one, name in zip(given, names, strict=True)
+        ]
     inputs = [network_input(network, one, options, name) for one, name in zip(given, names, strict=True)]
     done: dict[int, Picture] = {}
     groups: dict[object, list[int]] = {}

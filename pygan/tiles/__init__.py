@@ -1,1 +1,6 @@
-"""Pictures larger than memory, tile by tile, without seams: equal to what the whole picture would have become."""
+"""Pictures that are larger than the memory: through a network in tiles, with the result of the whole."""
+
+from pygan.tiles.picture import MOST_PIXELS, through, translated
+from pygan.tiles.run import Tiling
+
+__all__ = ["MOST_PIXELS", "Tiling", "through", "translated"]
