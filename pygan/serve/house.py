@@ -1,0 +1,166 @@
+"""One picture's way through a server: decoded, lined up for the device, made, encoded; all of it off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from pygan import pixels
+from pygan.errors import UserError, say
+from pygan.pixels import Picture
+from pygan.serve import intake, models
+from pygan.serve.answers import MEDIA_TYPES, Refused
+from pygan.serve.batcher import Batcher, Closed, Full
+from pygan.serve.limits import Settings
+from pygan.serve.metrics import Metrics
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request wants of its pictures."""
+
+    model: models.Model
+    options: Mapping[str, str]
+    seed: int
+    kind: str  # of file: a key of answers.MEDIA_TYPES
+
+
+class House:
+    """What all requests share: the device's queue, the threads that decode, the memory for bodies, the counters."""
+
+    def __init__(self, held: Mapping[str, models.Model], settings: Settings) -> None:
+        self.models, self.settings, self.metrics = held, settings, Metrics()
+        self.batcher = Batcher(
+            models.worker(held),
+            most=settings.batch,
+            wait_s=settings.wait_s,
+            room=max(settings.queue, 1),
+            done=self.metrics.batch,
+        )
+        self.pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="pygan-pictures")
+        self.bodies = intake.Bodies(max(8 * settings.most_bytes, settings.most_bytes), self.metrics)
+        self.metrics.gauge("pygan_queue_depth", "Pictures that wait for the device", lambda: self.batcher.waiting)
+        self.metrics.gauge(
+            "pygan_in_house", "Pictures decoded, waiting, running or encoded", lambda: self.batcher.taken
+        )
+
+    def close(self) -> None:
+        """Finish what is lined up, then let the threads go."""
+        self.batcher.close(self.settings.drain_s)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def translated(self, asked: Asked, part: intake.Part) -> bytes:
+        """The file that a file becomes. Errors: Refused."""
+        with self._admit(asked.model.name, 1) as ticket:
+            return await self._one(ticket, asked, part)
+
+    async def all_translated(self, asked: Asked, parts: Sequence[intake.Part]) -> list[dict[str, Any]]:
+        """What becomes of each file, in order: {"name", "image" (base64), "media_type"}, or {"name", "error"}."""
+        with self._admit(asked.model.name, len(parts)) as ticket:
+            return await asyncio.gather(*(self._named(ticket, asked, part) for part in parts))
+
+    async def generated(self, asked: Asked, n: int, sentences: Sequence[str]) -> list[bytes]:
+        """n files from noise. Errors: Refused."""
+        model = asked.model
+        with self._admit(model.name, n) as ticket:
+            job = await self._threaded(model.noise, n, asked.seed, sentences)
+            images = await self._made(ticket, job, job, most=1)
+
+            def encode(image: Tensor) -> bytes:
+                return pixels.encode(models.picture_of(image, model.card.shows), asked.kind)
+
+            return list(await asyncio.gather(*(self._threaded(encode, image) for image in images)))
+
+    async def timed(self, work: Awaitable[T], receive: Callable[[], Awaitable[Any]]) -> T:
+        """`work`, given up when the client leaves or the time is over. Errors: Refused 504, intake.Left."""
+        task = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait({task, gone}, timeout=self.settings.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            if gone.done():
+                raise intake.Left
+            raise Refused(504, f"it took longer than {self.settings.timeout_s:g} s; try again later", "timeout")
+        finally:
+            for one in (task, gone):
+                one.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)
+
+    def room(self, n: int = 1) -> None:
+        """Refuse at the head of a request, before its body is read, what would be refused after. Errors: Refused."""
+        self._as_refused(lambda: self.batcher.check(n))
+
+    def _admit(self, lane: str, n: int):
+        return self._as_refused(lambda: self.batcher.admit(lane, n))
+
+    def _as_refused(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except Full as full:
+            raise Refused(429, "the queue is full; try again", "full", retry_s=full.retry_s) from None
+        except Closed:
+            raise Refused(503, "the server is shutting down", "draining", close=True) from None
+
+    async def _named(self, ticket: Any, asked: Asked, part: intake.Part) -> dict[str, Any]:
+        name = part.name or ""
+        try:
+            data = await self._one(ticket, asked, part)
+        except Refused as refused:
+            if refused.status >= 500:
+                raise
+            return {"name": name, "error": str(refused)}
+        return {"name": name, "image": base64.b64encode(data).decode(), "media_type": MEDIA_TYPES[asked.kind]}
+
+    async def _one(self, ticket: Any, asked: Asked, part: intake.Part) -> bytes:
+        model = asked.model
+        picture, A = await self._threaded(self._prepared, asked, part)
+        group = model.group(A, asked.options, asked.seed)
+        image = await self._made(ticket, group, A, most=model.most(A, self.settings.most_pixels))
+        return await self._threaded(lambda: pixels.encode(model.result(image, A, picture), asked.kind))
+
+    def _prepared(self, asked: Asked, part: intake.Part) -> tuple[Picture, Tensor]:
+        """Runs in a thread."""
+        most = self.settings.most_pixels
+        picture = pixels.read(bytes(part.data), name="the picture", most_pixels=most)
+        part.data = bytearray()
+        height, width = picture.size
+        if height * width > most:
+            raise UserError(f"the picture has {width}x{height} pixels; at most {most:,} are taken")
+        self.metrics.pixels.labels(asked.model.name).inc(height * width)
+        return picture, asked.model.input(picture, asked.options, "the picture")
+
+    async def _made(self, ticket: Any, group: Any, item: Any, *, most: int) -> Tensor:
+        try:
+            return await asyncio.wrap_future(ticket.submit(group, item, most=most))
+        except Closed:
+            raise Refused(503, "the server is shutting down", "draining", close=True) from None
+        except UserError as error:
+            raise Refused(422, intake.reason(error), "input") from error
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            say(f"the device failed on a picture ({type(error).__name__}: {intake.reason(error)}); serving goes on")
+            raise Refused(500, "the network failed on this picture", "device") from error
+
+    async def _threaded(self, act: Callable[..., T], *args: Any) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, act, *args)
+        except UserError as error:
+            raise Refused(422, intake.reason(error), "input") from error
+        except MemoryError as error:
+            raise Refused(422, "the picture needs more memory than there is", "memory") from error
+
+
+async def _gone(receive: Callable[[], Awaitable[Any]]) -> None:
+    """Returns when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

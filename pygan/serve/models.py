@@ -1,0 +1,121 @@
+"""The networks that are served: what each says of itself, and how the device runs a batch of it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pygan import apply, pictures, pixels
+from pygan.data import sources
+from pygan.data import text as texts
+from pygan.errors import UserError
+from pygan.pixels import Picture
+from pygan.use import Network
+
+
+@dataclass(frozen=True)
+class Group:
+    """What jobs must have in common to run together: one network, one set of options, one shape."""
+
+    model: str
+    options: tuple[tuple[str, str], ...]
+    shape: tuple[int, ...]  # (1, c, h, w) of a picture given
+    seed: int | None  # None where nothing is drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """A job of pictures from noise, like no other: it runs alone."""
+
+    model: str
+    n: int
+    seed: int
+    text: Tensor | None  # (n, d), where the card asks for it
+
+
+class Model:
+    """A network under its name. It is a `use.Network` itself, whose card is read once and which replays on a GPU."""
+
+    def __init__(self, name: str, network: Network) -> None:
+        self.name, self.card, self.device = name, network.card, network.device
+        self.rng, self.generate, self.translate = network.rng, network.generate, network.translate
+        if network.device.type == "cuda" and importlib.util.find_spec("pygan.translate.replay"):
+            from pygan.translate.replay import Replay
+
+            self.translate = Replay(network)
+        self.translates, self.generates = "translate" in self.card.acts, "generate" in self.card.acts
+        # Dropout's mask covers a batch: each picture alone. Places of a search (CoGAN) are those of a seed.
+        self.alone, self.draws = self.card.chance, self.card.chance or self.card.z > 0
+
+    def group(self, A: Tensor, options: Mapping[str, str], seed: int) -> Group:
+        """What a prepared picture (1, c, h, w) may run together with."""
+        return Group(self.name, tuple(sorted(options.items())), tuple(A.shape), seed if self.draws else None)
+
+    def most(self, A: Tensor, most_pixels: int) -> int:
+        """How many pictures of that shape may run at once."""
+        return 1 if self.alone else max(1, most_pixels // (A.shape[2] * A.shape[3]))
+
+    def input(self, picture: Picture, options: Mapping[str, str], name: str) -> Tensor:
+        """(1, c, h, w): what the device is given of a picture. Errors: UserError."""
+        return apply.network_input(self, picture, options, name)
+
+    def result(self, image: Tensor, A: Tensor, given: Picture) -> Picture:
+        """What the device made (c, h, w) of A, as a picture of the depth of the one given."""
+        return apply.result(self, image, A[0], given)
+
+    def noise(self, n: int, seed: int, sentences: Sequence[str]) -> Noise:
+        """A job of n pictures. sentences: one for all or n, where the card asks for text. Errors: UserError."""
+        if not sentences:
+            return Noise(self.name, n, seed, None)
+        codes = texts.sentences(sentences, self.card.recipe.get("text_encoder", ""), self.card.text)
+        return Noise(self.name, n, seed, torch.from_numpy(codes).expand(n, -1))
+
+    def plain(self) -> dict[str, Any]:
+        """What `GET /v1/models` says of it: nothing of paths, nothing of data."""
+        card = self.card
+        kept = ("acts", "channels", "options", "prepare", "shows", "multiple", "least", "images_seen", "chance")
+        values = {"name": self.name, "gan": card.gan} | {key: card.to_dict()[key] for key in kept}
+        values["needs_text"] = "text" in card.asks
+        size = card.recipe.get("crop_size", 0)
+        values["size"] = size if isinstance(size, int) else 0
+        built_in = not card.recipe.get("data", "-") and card.recipe.get("direction") == "BtoA"  # pairs: B is labels
+        if card.prepare == "labels" or (built_in and card.recipe.get("input_transform") == "none"):
+            values["palette"] = sources.PALETTE[1:].tolist()
+        return values
+
+
+def picture_of(image: Tensor, shows: str) -> Picture:
+    """A picture from noise, (c, h, w) in [-1, 1], as 8 bits."""
+    if shows != "pixels" or image.shape[0] not in (1, 3):
+        image = pictures.as_rgb(image[None])[0]
+    return Picture(pixels.from_signed(image.permute(1, 2, 0).contiguous().numpy(), "uint8"))
+
+
+def worker(models: Mapping[str, Model]):
+    """`work` of the batcher: (group, items) -> results, (c, h, w) each; of noise one (n, c, h, w)."""
+
+    def work(group: Group | Noise, items: Sequence[Tensor]) -> list[Tensor]:
+        model = models[group.model]
+        with torch.inference_mode():
+            if isinstance(group, Noise):
+                more = {} if group.text is None else {"text": group.text}
+                return [model.generate(group.n, model.rng(group.seed), **more)]
+            made = apply.through(model, torch.cat(list(items)), seed=group.seed or 0, options=dict(group.options))
+            return list(made)
+
+    return work
+
+
+def check(models: Mapping[str, Model]) -> None:
+    """Try each network on almost nothing, before anybody asks. Errors: UserError."""
+    for name, model in models.items():
+        if model.translates:
+            to = model.card.options.get("to", ())
+            apply.check(model, {"to": to[0]} if to else {}, name)
+        if not (model.translates or model.generates):
+            raise UserError(f"{name} is a run of {model.card.gan}, of which nothing can be asked")
