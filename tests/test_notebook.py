@@ -1,0 +1,87 @@
+"""The Colab notebook, executed whole on the tiny preset, twice: the second time nothing is trained anew."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from pygan.rundir import read_metrics
+
+NOTEBOOK = Path(__file__).parent.parent / "examples" / "pygan_colab.ipynb"
+
+
+def cells():
+    return json.loads(NOTEBOOK.read_text())["cells"]
+
+
+def test_it_is_kept_without_outputs():
+    for cell in cells():
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+
+
+def test_every_number_is_in_the_first_code_cell():
+    """Each name of the first cell is used by a later one, and none is set again."""
+    first, *rest = ["".join(cell["source"]) for cell in cells() if cell["cell_type"] == "code"]
+    names = [line.split(" = ")[0] for line in first.splitlines()]
+    assert {"GAN", "PRESET", "DATA", "RUN", "RUNS"} <= set(names)
+    for name in names:
+        assert any(name in cell for cell in rest), name
+        assert not any(f"\n{name} = " in f"\n{cell}" for cell in rest), name
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """Of the kernel: this Python's `pygan` on the path, a home and a temporary folder. TensorBoard ends with it."""
+    for name in ("home", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    for file in (tmp_path / "tmp" / ".tensorboard-info").glob("pid-*.info"):
+        os.kill(json.loads(file.read_text())["pid"], signal.SIGKILL)
+
+
+def executed(folder, **numbers):
+    """Texts and picture counts of the executed notebook, with other numbers than those in its first code cell."""
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    at = next(k for k, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
+    lines = "\n".join(f"{name} = {value!r}" for name, value in numbers.items())
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(lines))
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    text, pictures = [], 0
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            text.append(output.get("text", "") or "".join(output.get("data", {}).get("text/plain", "")))
+            pictures += "image/png" in output.get("data", {})
+    return "\n".join(text), pictures
+
+
+def test_the_whole_notebook_twice(tmp_path, environment):
+    folder = tmp_path / "somewhere"
+    folder.mkdir()
+    tiny = {"PRESET": "tiny", "FLAGS": "--device cpu"}
+
+    text, pictures = executed(folder, **tiny, TENSORBOARD=False)
+    run = folder / "runs" / "facades"
+    assert "extension" in text  # of the doctor
+    assert "32/32 images" in text
+    assert pictures >= 5  # the newest sample, three of the way, before and after, the exported network's
+    assert (folder / "runs" / "facades.safetensors").stat().st_size > 100_000
+    rows, weights = read_metrics(run), (run / "checkpoints" / "last" / "G.safetensors").stat().st_mtime_ns
+    assert rows[-1]["images"] == 32
+
+    again, pictures = executed(folder, **tiny, TENSORBOARD=True)
+    assert "is finished" in again
+    assert "32/32 images" not in again
+    assert pictures >= 4
+    assert read_metrics(run) == rows
+    assert (run / "checkpoints" / "last" / "G.safetensors").stat().st_mtime_ns == weights
+    assert list((tmp_path / "tmp" / ".tensorboard-info").glob("pid-*.info"))
