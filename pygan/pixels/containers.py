@@ -2,7 +2,8 @@
 
 Texts, colour profiles, previews and further frames are left out before anything is decoded, so what such parts may
 hold (compressed texts that fill the memory, tags without end) is never looked at. No decoder tells everything: Pillow
-reads a PNG without its end, and libjpeg fills what is missing with grey.
+reads a PNG without its end, and libjpeg fills what is missing with grey. What a JPEG cannot tell, since it has no
+checksum: bits that changed within its data, and the last refinement of a progressive one that was cut and closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from pygan.errors import UserError
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # that ends compressed data: no stuffed zero, no restart
-_SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_PROGRESSIVE, _SOI, _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = (
+    0xC2,
+    0xD8,
+    0xD9,
+    0xDA,
+    0xE0,
+    0xE1,
+    0xEE,
+    0xEF,
+    0xFE,
+)
 _MOST_SCANS = 100  # of a progressive JPEG: each costs as much as a picture, and encoders write about ten
 _ADAM7 = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1))
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type of a PNG
@@ -64,18 +75,34 @@ def jpeg_parts(data: bytes | bytearray, start: int = 0) -> Iterator[tuple[int, i
 
 def jpeg(data: bytes) -> tuple[bytes, bytes]:
     """(the JPEG without what makes no pixels, its EXIF data). Errors: EOFError, ValueError."""
-    kept, exif, scans = [], b"", 0
+    kept, exif, scans, missing = [], b"", 0, {}
     for marker, begin, end in jpeg_parts(data):
         if marker == _APP1 and not exif and data[begin + 4 : begin + 10] == b"Exif\0\0":
             exif = data[begin + 10 : end]
-        scans += marker == _SOS
+        if marker == _PROGRESSIVE:
+            missing = {data[k]: dict.fromkeys(range(64), True) for k in range(begin + 10, end - 2, 3)}
+        if marker == _SOS:
+            scans += 1
+            _seen_(missing, data[begin + 4 : end])
         if marker in (_APP0, _APP14) or not (_APP0 <= marker <= _APP15 or marker == _COM):
             kept.append(data[begin:end])
     if not scans:
         raise ValueError("it holds no pixels")
+    if any(missing.values()):
+        raise EOFError(CUT)
     if scans > _MOST_SCANS:
         raise UserError(f"{scans} scans: more than {_MOST_SCANS} are not decoded")
     return b"".join(kept), exif
+
+
+def _seen_(missing: dict[int, dict[int, bool]], scan: bytes) -> None:
+    """Drop what a scan brings to its last bit from the coefficients of each component (ITU T.81, B.2.3 and G.1.1)."""
+    number = scan[0]
+    first, last, bits = scan[1 + 2 * number : 4 + 2 * number]
+    if bits & 15 == 0:  # no bit is left for a later scan
+        for component in scan[1 : 1 + 2 * number : 2]:
+            for k in range(first, min(last, 63) + 1):
+                missing.get(component, {}).pop(k, None)
 
 
 def jpeg_with_more(data: bytes) -> bytes:

@@ -20,10 +20,24 @@ from pygan.pixels import ifd
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIPS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES, PLANAR, PREDICTOR = 273, 277, 278, 279, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, EXTRA, FORMAT = 322, 323, 324, 325, 338, 339
-_FOR_PIXELS = (WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PREDICTOR, EXTRA, FORMAT)
-_FOR_PIXELS += (292, 293, 320, 332, 347, 529, 530, 531, 532)  # fax options, palette, inks, JPEG tables, YCbCr
-_NONE, _DEFLATE, _OLD_JPEG, _JPEG = 1, (8, 32946), 6, 7
-_BYTES = {1: "none", 5: "LZW", 8: "deflate", 32946: "deflate", 32773: "PackBits", 34925: "LZMA", 50000: "Zstandard"}
+_ONE = (WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PREDICTOR)  # tags of one number
+_FOR_PIXELS = (
+    BITS,
+    EXTRA,
+    FORMAT,
+    292,
+    293,
+    320,
+    332,
+    347,
+    529,
+    530,
+    531,
+    532,
+)  # fax options, palette, inks, JPEG tables, YCbCr
+_NONE, _OLD_JPEG = 1, 6
+_PACKBITS = 32773
+_BYTES = (_NONE, 5, 8, 32946, _PACKBITS, 34925, 50000)  # and LZW, deflate twice, LZMA, Zstandard: of any bytes
 _ASSOCIATED, _ALPHAS = 1, (1, 2)  # ExtraSamples: alpha that the colours are multiplied by, and alpha beside them
 _DTYPES = {(1, 8): "u1", (1, 16): "u2", (1, 32): "u4", (2, 8): "i1", (2, 16): "i2", (2, 32): "i4"}
 _DTYPES |= {(3, 16): "f2", (3, 32): "f4", (3, 64): "f8"}
@@ -137,7 +151,7 @@ def image(data: bytes, of: Facts, found: ifd.Directory) -> Image.Image:
     """The first page as Pillow has it, from a copy of the file that holds nothing else. Errors: OSError, ValueError."""
     if of.compression == _OLD_JPEG:
         raise UserError("JPEG of TIFF 6.0 (compression 6) is not read; save it with another compression")
-    tags = {}
+    tags = {tag: (4, struct.pack("<I", found.integer(tag, 1))) for tag in _ONE if tag in found.tags}
     for tag in _FOR_PIXELS:
         if tag in found.tags:
             kind, raw = found.tags[tag]
@@ -189,7 +203,7 @@ def _unpacked(file: bytes) -> Image.Image:
 def _undone(raw: np.ndarray, of: Facts, dtype: np.dtype, each: int) -> np.ndarray:
     """uint8 (rows, bytes) -> (rows, columns, each), the predictor undone (TIFF 6.0, p. 64; TIFF Technical Note 3)."""
     rows = raw.shape[0]
-    if of.predictor not in (2, 3) or of.compression in (_NONE, 32773):
+    if of.predictor not in (2, 3) or of.compression in (_NONE, _PACKBITS):
         return np.ascontiguousarray(raw).view(dtype).reshape(rows, -1, each)
     columns, k = of.block[1], dtype.itemsize
     tiles = raw.reshape(rows, -1, columns * each * k)
