@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,9 +88,12 @@ def serve(runs: Sequence[str], settings, *, port: int = 8000, checkpoint: str = 
         out.print(_limits(settings), markup=False)
         if not settings.on_loopback and not settings.api_key:
             say("everybody who reaches this address may use it; --api-key, or PYGAN_API_KEY, asks for a key")
-        running = server.Server(made, settings)
-        out.print(f"serving at {server.url(sock, settings.host)} (Ctrl-C ends it)", markup=False)
-        out.file.flush()
+
+        def ready() -> None:
+            out.print(f"serving at {server.url(sock, settings.host)} (Ctrl-C ends it)", markup=False)
+            sys.stdout.flush()
+
+        running = server.Server(made, settings, ready)
         running.run(sockets=[sock])
     if running.lost:
         say(f"{running.lost} requests were not finished within {settings.drain_s:g} s")

@@ -174,6 +174,9 @@ class Batcher:
             worker.join(timeout_s)
         with self._changed:
             left = [job for lane in self._lanes.values() for jobs in lane.groups.values() for job in jobs]
+            for lane in self._lanes.values():
+                lane.groups.clear()
+            self._waiting = 0
         for job in left:
             if job.future.set_running_or_notify_cancel():
                 job.future.set_exception(Closed())

@@ -58,7 +58,8 @@ class Model:
 
     def most(self, A: Tensor, most_pixels: int) -> int:
         """How many pictures of that shape may run at once."""
-        return 1 if self.alone else max(1, most_pixels // (A.shape[2] * A.shape[3]))
+        most = 1 if self.alone else max(1, most_pixels // (A.shape[2] * A.shape[3]))
+        return min(most, self.card.batch or most)
 
     def input(self, picture: Picture, options: Mapping[str, str], name: str) -> Tensor:
         """(1, c, h, w): what the device is given of a picture. Errors: UserError."""

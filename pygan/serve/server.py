@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -60,13 +60,14 @@ def url(sock: socket.socket, host: str) -> str:
 
 class Server(uvicorn.Server):
     """Serves an application of `app.create` until a signal. A first one: it stops taking, and finishes. A second: it
-    stops at once. `lost`: requests that had no answer when the time for finishing was over.
+    stops at once. ready: called as soon as it answers. `lost`: requests that had no answer when the time for finishing
+    was over.
     """
 
-    def __init__(self, app: Starlette, settings: Settings) -> None:
+    def __init__(self, app: Starlette, settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what there is to say, the application says
         self._house = app.state.house
-        self._drain_s = settings.drain_s
+        self._drain_s, self._ready = settings.drain_s, ready
         self.lost = 0
         Protocol = type("_Protocol", (_Timed,), {"most_connections": settings.connections})
         super().__init__(
@@ -88,6 +89,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(_say_error)
         await super().startup(sockets)
+        self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests that are on their way are still told that it is over; what was taken is finished."""
