@@ -208,6 +208,20 @@ def diagnosis_table(found=None):
     return lines
 
 
+def serving_table(found=None):
+    """`pygan serve` beside the plain way, over HTTP."""
+    from benchmarks import serving
+
+    return serving.table(rows("serving") if found is None else found)
+
+
+def hostile_table(found=None):
+    """What hostile files and requests did."""
+    from benchmarks import hostile
+
+    return hostile.table(rows("hostile") if found is None else found)
+
+
 def _interval(value):
     mean, low, high = value
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
@@ -220,6 +234,8 @@ TABLES = {
     "learning": learning_table,
     "study": study_table,
     "diagnosis": diagnosis_table,
+    "serving": serving_table,
+    "hostile": hostile_table,
 }
 
 
