@@ -17,6 +17,7 @@ from pygan.errors import UserError, say_once
 from pygan.nn import choose_kernels_
 from pygan.tiles import cut, memory, nested, whole
 from pygan.tiles.blend import Blend
+from pygan.tiles.chain import Chain
 from pygan.tiles.progress import Progress
 from pygan.tiles.survey import Norm, Survey, survey
 from pygan.use import Network, Trained
@@ -65,8 +66,8 @@ def run(
     """Compute a picture of size (h, w) part by part.
 
     read(rows, columns): the input (1, c, rows, columns) in [-1, 1], rows and columns being indices of the picture,
-    which repeat where it is padded by reflection. write(top, left, image): takes a part of the result, (1, c, h', w') float32
-    on the CPU; the parts cover the picture, each pixel once. what: how to call the picture in what is said.
+    which repeat where it is padded by reflection. write(top, left, image): takes a part of the result, (1, c, h', w')
+    float32 on the CPU; the parts cover the picture, each pixel once. what: how to call the picture in what is said.
 
     Exact, up to the rounding of sums: a norm whose statistics are the picture's own gets them from a pass of all tiles
     up to its input, norm after norm; dropout draws by an element's place in the whole picture. Works on a copy of the
@@ -151,9 +152,10 @@ class Work:
 
     def _go(self, found: Survey, inner: nested.Inner | None, side: int, write: Write) -> None:
         """The passes: one for each norm of the whole picture's statistics, one for a U-Net's inner maps, the last."""
-        exact = self._tiling.overlap is None
-        halo = cut.up(found.reach if exact else min(self._tiling.overlap, found.reach), self._step)
-        if halo < found.reach:
+        wanted = found.reach if self._tiling.overlap is None else min(self._tiling.overlap, found.reach)
+        halo = cut.up(wanted, self._step)
+        exact = halo >= found.reach
+        if not exact:
             say_once(
                 f"--overlap {self._tiling.overlap}: a pixel of this network sees {found.reach} pixels far, so that "
                 "tiles are blended and the result is an approximation; without --overlap it is exact"
@@ -171,6 +173,7 @@ class Work:
 
             progress.say(f"{count} tiles of {side} pixels with {halo} more around, {passes} passes")
             waiting = list(found.norms)
+            chain = Chain(found.parts, self._place)
             if inner is not None:
                 behind = [norm for norm in waiting if norm.reach > found.levels[-1].reach]
                 for norm in waiting[: len(waiting) - len(behind)]:
@@ -178,9 +181,15 @@ class Work:
                 inner.finish(self._gather(inner, tiles(found.levels[-1].reach)))
                 waiting = behind
             for norm in waiting:
-                self._fix(norm, tiles(norm.reach))
-            if halo >= found.reach or halo == 0:
-                for tile in tiles(found.reach):
+                number = chain.of(norm.module) if chain.parts else 0
+                around = tiles(norm.reach - chain.reach)
+                if number > chain.start and 2 * chain.bytes_before(number) <= self._budget / 2:
+                    with chain.keeping(number):
+                        self._fix(norm, around)
+                else:
+                    self._fix(norm, around)
+            if exact or halo == 0:
+                for tile in tiles(found.reach - chain.reach):
                     image = self._through(tile)
                     write(tile.rows.begin, tile.columns.begin, self._place.core(image))
                 return
