@@ -56,8 +56,8 @@ def _front_matter(licence: Mapping[str, str], card: Mapping[str, Any]) -> str:
 def _what_it_is(trained: Trained, card: Mapping[str, Any]) -> str:
     parameters = sum(p.numel() for p in trained.net.parameters())
     lines = [
-        f"A generator of {parameters:,} parameters, trained with pygan on {card['images_seen']:,} images (each time that "
-        f"one was seen counts). `{layout.CONFIG}` says all of it, `{layout.WEIGHTS}` holds the weights."
+        f"A generator of {parameters:,} parameters, trained with pygan on {card['images_seen']:,} images; one that was "
+        f"seen twice counts twice. `{layout.CONFIG}` says all of it, `{layout.WEIGHTS}` holds the weights."
     ]
     for way, (takes, makes) in card["channels"].items() if "translate" in card["acts"] else ():
         lines.append(
