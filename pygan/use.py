@@ -43,6 +43,8 @@ class Card:
     z: int = 0  # length of the noise
     text: int = 0  # length of a text's embedding
     where: tuple[int, ...] = ()  # shape of one picture's `where`
+    size: tuple[int, int] | None = None  # height and width that an exported file takes, after padding; None: any
+    batch: int = 0  # pictures that an exported file takes at once; 0: any number
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` takes them back."""
@@ -59,6 +61,8 @@ class Card:
             found = {one.name: values[one.name] for one in fields(cls) if one.name in values}
             for name in ("acts", "asks", "where"):
                 found[name] = tuple(found.get(name, ()))
+            if found.get("size") is not None:
+                found["size"] = tuple(found["size"])
             for name in ("channels", "options"):
                 found[name] = {key: tuple(value) for key, value in found[name].items()}
             return cls(**found)
