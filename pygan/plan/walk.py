@@ -1,8 +1,8 @@
 """One training step walked on tensors without values: every tensor's birth and death, and the work of every operation.
 
 Fake tensors know shape, type, memory order and device, so the step takes the paths that it would take with values, and
-autograd frees what it would free: the highest sum of live bytes is that of the tensors of a real step. What an operation
-needs inside itself (scratch of a library) is not in it: `memory.py` adds that.
+autograd frees what it would free: the highest sum of live bytes is that of the tensors of a real step. What an
+operation needs inside itself is in it for convolutions on a CPU, as far as it is known.
 """
 
 from __future__ import annotations
@@ -29,22 +29,29 @@ from pygan.state import State
 
 STATE_PARTS = ("weights", "working copies", "optimizer", "averages", "buffers")
 STEP_PARTS = ("gradients", "activations", "batch")
+HEAP = 32 << 20  # bytes: what is larger, glibc always takes from the system and gives back at once
+# Copies of its weight that oneDNN makes inside a convolution: one in its own order; backward one more of the gradient,
+# and one of the transposed weight (measured: 105 MiB around a weight of 33 MiB).
+_WEIGHT_COPIES = {torch.ops.aten.convolution: 1, torch.ops.aten.convolution_backward: 3}
 
 
 @dataclass(frozen=True)
 class Walk:
     """What one step of a recipe takes; sizes in bytes.
 
-    parameters: by net. state: STATE_PARTS, there from the beginning to the end. step: STEP_PARTS at the moment when most
-    is alive. evaluation: the most that measuring and painting a batch of held-out items adds to the state; checkpoint:
-    what writing one adds (copies in the order of the file). flops: floating point operations of matrix products and
-    convolutions of a step; moved: bytes that all operations of a step read and write; operations: how many there are.
-    files: bytes of a checkpoint on disk. unwalked: what could not be walked, in words; "" if nothing.
+    parameters: by net. state: STATE_PARTS, there from the beginning to the end. step: STEP_PARTS at the moment when
+    most is needed; scratch: what the library needs inside an operation at that moment; small: bytes of the step that
+    lie in tensors of less than HEAP. evaluation: the most that measuring and painting a batch of held-out items adds to
+    the state; checkpoint: what writing one adds (copies in the order of the file). flops: floating point operations of
+    matrix products and convolutions of a step; moved: bytes that all operations of a step read and write; operations:
+    how many there are. files: bytes of a checkpoint on disk. unwalked: what could not be walked, in words; "" if nothing.
     """
 
     parameters: dict[str, int]
     state: dict[str, int]
     step: dict[str, int]
+    scratch: int
+    small: int
     evaluation: int
     checkpoint: int
     flops: float
@@ -61,12 +68,7 @@ class Walk:
     @property
     def step_bytes(self) -> int:
         """What a step adds to the state at its peak."""
-        return sum(self.step.values())
-
-    @property
-    def peak_bytes(self) -> int:
-        """Of live tensors, at the highest point of a training."""
-        return self.state_bytes + max(self.step_bytes, self.evaluation, self.checkpoint)
+        return sum(self.step.values()) + self.scratch
 
 
 def walk(gan: ModuleType, recipe: BaseRecipe, device: torch.device | str) -> Walk:
@@ -98,6 +100,8 @@ def walk(gan: ModuleType, recipe: BaseRecipe, device: torch.device | str) -> Wal
         parameters=parameters,
         state=state_parts,
         step={part: step.get(part, 0) for part in STEP_PARTS},
+        scratch=follower.scratch,
+        small=follower.small_at_peak(),
         evaluation=evaluation,
         checkpoint=checkpoint,
         flops=follower.flops,
@@ -115,7 +119,7 @@ class Follower(TorchDispatchMode):
         super().__init__()
         self.flops = self.moved = 0.0
         self.operations = 0
-        self.live = self._peak = self._base = 0
+        self.live = self.scratch = self._peak = 0
         self._storages: dict[int, _Storage] = {}  # by address, the living
         self._at_peak: list[_Storage] = []
 
@@ -128,6 +132,10 @@ class Follower(TorchDispatchMode):
         if fresh or not _is_view(func):
             self.operations += 1
             self.moved += sum(tensor.numel() * tensor.element_size() for tensor in [*inputs, *outputs])
+        if copies := _WEIGHT_COPIES.get(func._overloadpacket):
+            weight = args[1 if func._overloadpacket is torch.ops.aten.convolution else 2]
+            if weight.device.type == "cpu":
+                self._look(copies * weight.numel() * weight.element_size())
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=out)
@@ -137,7 +145,7 @@ class Follower(TorchDispatchMode):
         """From here on: the work is counted, and the peak is looked for."""
         self.flops = self.moved = 0.0
         self.operations = 0
-        self._base = self._peak = 0
+        self._peak = self.scratch = 0
         self._look()
 
     def call(self, tensors: Any, part: str) -> int:
@@ -168,6 +176,10 @@ class Follower(TorchDispatchMode):
                 found[part] = found.get(part, 0) + storage.size
         return found
 
+    def small_at_peak(self) -> int:
+        """Bytes alive at the peak beside the state, in tensors of less than HEAP."""
+        return sum(s.size for s in self._at_peak if s.part not in STATE_PARTS and s.size < HEAP)
+
     def _note(self, tensor: Tensor) -> bool:
         """Is it a tensor of memory that was not known?"""
         memory = tensor.untyped_storage()
@@ -184,9 +196,10 @@ class Follower(TorchDispatchMode):
         self._look()
         return True
 
-    def _look(self) -> None:
-        if self.live > self._peak:
-            self._peak = self.live
+    def _look(self, scratch: int = 0) -> None:
+        """Is more needed now than ever? scratch: inside the operation."""
+        if self.live + scratch > self._peak:
+            self._peak, self.scratch = self.live + scratch, scratch
             self._at_peak = list(self._storages.values())
 
 

@@ -1,0 +1,62 @@
+"""What a recipe will be trained on: how many pictures there are, what they decide, and the memory that they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from pygan import gans
+from pygan.data import feeds
+
+
+@dataclass(frozen=True)
+class Found:
+    """The set of one phase.
+
+    items, held_out: of both splits; resident: bytes of both, decoded, 0 where batches are decoded as they are needed;
+    kind: "resident", "pillow" or "dali", as the training will choose it; drawn: the built-in set; description: in words.
+    """
+
+    items: int
+    held_out: int
+    resident: int
+    kind: str
+    drawn: bool
+    description: str
+
+
+def look(gan: ModuleType, recipe: Any, device: torch.device) -> list[tuple[Any, Found]]:
+    """Each phase of a recipe, resolved by its data, and what it is trained on. No picture is decoded.
+
+    Errors: UserError for everything that is wrong with the data.
+    """
+    phases: list[tuple[Any, Found]] = []
+    resolved = None
+    for number in range(len(gans.phases(gan, recipe))):
+        one = gans.phases(gan, resolved or recipe)[number]
+        with gan.batches(replace(one, feed="pillow"), "train", device) as train:
+            if resolved is None:
+                resolved = gan.resolve(recipe, train.facts)
+                one = gans.phases(gan, resolved)[number]
+            with gan.batches(replace(one, feed="pillow"), "held-out", device) as held_out:
+                phases.append((one, _found(one, train, held_out, device)))
+    return phases
+
+
+def _found(recipe: Any, train: Any, held_out: Any, device: torch.device) -> Found:
+    splits = [sum(map(feeds.resident_bytes, feed.sources)) for feed in (train, held_out)]
+    kind = recipe.feed
+    if kind == "auto":
+        larger = "pillow" if device.type == "cpu" else "dali"
+        kind = "resident" if splits[0] <= feeds.memory_budget(device) else larger
+    return Found(
+        items=train.n_items,
+        held_out=held_out.n_items,
+        resident=sum(splits) if kind == "resident" else 0,
+        kind=kind,
+        drawn=not any(source.files(0) for source in train.sources),
+        description="; ".join(source.describe() for source in train.sources),
+    )
