@@ -12,10 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pygan import heldout, metrics, outputs, pictures, use
+from pygan import apply, heldout, metrics, outputs, pictures, use
 from pygan.errors import UserError
 from pygan.report.triplets import opened
-from pygan.translate import pad_to_multiple
 
 _SEED = 0
 
@@ -118,18 +117,13 @@ def _unfit(one: use.Trained, given: _Given) -> str:
 
 def _through(one: use.Trained, given: _Given) -> Tensor:
     """What a network makes of the inputs, at their size: padded to its multiple by reflection, and cropped back."""
-    n, channels, height, width = given.input.shape
-    flat = given.input.permute(2, 3, 0, 1).reshape(height, width, n * channels).numpy()
-    padded = torch.from_numpy(pad_to_multiple(flat, one.net.multiple, least=getattr(one.net, "least", 0)).copy())
-    padded = padded.reshape(*padded.shape[:2], n, channels).permute(2, 3, 0, 1)
     options: dict[str, Any] = {}
     if _asks_direction(one) and given.direction:
         options["direction"] = given.direction
     if "to" in inspect.signature(one.gan.translate).parameters:
         options["to"] = outputs.ways(one.gan, one.recipe)[0]
     with torch.inference_mode():
-        made = [one.translate(item[None], one.rng(_SEED), **options) for item in padded]
-    return torch.cat(made)[:, :, :height, :width]
+        return torch.cat([apply.through(one, item[None], seed=_SEED, options=options) for item in given.input])
 
 
 def _made(trained: Mapping[str, use.Trained], runs: Mapping[str, Path], n: int, left_out: dict[str, str]) -> Same:

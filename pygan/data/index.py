@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Entry:
         return not self.why and self.path.suffix.lower() not in _EXPECTED.get(self.format, {self.path.suffix.lower()})
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, endings: Container[str] = EXTENSIONS) -> list[Path]:
     """All files with a picture's ending below `folder`, sorted; hidden ones and links in circles left out."""
     found, been = [], set()
     for base, folders, files in os.walk(folder, followlinks=True):
@@ -62,7 +62,7 @@ def list_images(folder: Path) -> list[Path]:
             continue
         been.add(real)
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
-        found += [Path(base, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in EXTENSIONS]
+        found += [Path(base, f) for f in files if not f.startswith(".") and Path(f).suffix.lower() in endings]
     return sorted(found)
 
 

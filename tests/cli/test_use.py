@@ -7,10 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pygan import use
+from pygan import apply, use
 from pygan.__main__ import main
 from pygan.gans import pix2pix
-from pygan.translate import pad_to_multiple
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +50,10 @@ def test_options_are_tried_on_a_picture_that_costs_nothing(run, tmp_path, monkey
 
 
 def test_padding_is_reflection():
-    row = np.arange(5, dtype=np.uint8)[None, :, None]
-    assert pad_to_multiple(row, 8)[0, :, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
-    assert pad_to_multiple(row, 8).shape == (8, 8, 1)
-    assert pad_to_multiple(pad_to_multiple(row, 8), 8).shape == (8, 8, 1)
+    row = torch.arange(5.0)[None, None, None]
+    assert apply.pad(row, 8)[0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3, 2, 1]
+    assert apply.pad(row, 8).shape == (1, 1, 8, 8)
+    assert apply.pad(apply.pad(row, 8), 8).shape == (1, 1, 8, 8)
 
 
 def test_files_folders_and_globs_keep_their_shape(run, tmp_path):

@@ -1,0 +1,164 @@
+"""Files to files: decoded ahead of the network and encoded behind it by threads, in an order that no timing changes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from pygan.data.feeds import cores
+from pygan.errors import UserError, say
+from pygan.pixels import Picture
+from pygan.rundir import write_atomic
+from pygan.translate import one
+from pygan.translate.jobs import Job, jobs, safe, shown
+from pygan.translate.progress import Bar
+from pygan.translate.work import Work
+
+_MOST_WAITING = 1 << 28  # bytes of decoded pictures that are held ahead of the network, beside those being decoded
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+
+
+def through(work: Work, run: Path, inputs: Sequence[str], output: Path, *, overwrite: bool) -> int:
+    """Translate pictures into the folder `output`. Returns the exit code; see `pygan.translate.translate`."""
+    asked = jobs(inputs, output, work.format, one.piped(work) if "-" in inputs else None)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write into {shown(output)} ({error.strerror}); choose another -o") from error
+    with Bar(len(asked)) as bar:
+        try:
+            _all(work, asked, output, bar, overwrite=overwrite)
+        except KeyboardInterrupt:
+            say(
+                f"interrupted; {bar.done} of {len(asked)} pictures were translated and are whole in {shown(output)}: "
+                "the same command goes on with the rest"
+            )
+            return 130
+        except UserError as error:
+            raise UserError(f"{error}; {bar.done} results so far are kept") from error
+    if bar.kept:
+        say(f"{bar.kept} results were already in {shown(output)} and were left alone (--overwrite replaces them)")
+    bad = f"; {bar.bad} could not be read or written" if bar.bad else ""
+    bar.say(
+        f"translated {bar.done} pictures into {shown(output)} ({bar.rate:.1f} images/s), by {shown(run)} at "
+        f"{work.network.card.images_seen:,} images{bad}"
+    )
+    return 2 if bar.bad else 0
+
+
+def _all(work: Work, asked: Sequence[Job], output: Path, bar: Bar, *, overwrite: bool) -> None:
+    with _pool("read", min(8, cores())) as readers, _pool("write", min(8, cores())) as writers:
+        written: deque[Future] = deque()
+        try:
+            for batch in _batches(_read(work, asked, readers, bar, overwrite=overwrite), work.batch):
+                made = work.results([picture for _, picture in batch], [job.name for job, _ in batch])
+                for (job, picture), result in zip(batch, made, strict=True):
+                    if isinstance(result, UserError):
+                        _bad(bar, result)
+                    else:
+                        written.append(writers.submit(_write, work, job, picture, result, output))
+                while len(written) > 2 * work.batch + 16 or (written and written[0].done()):
+                    _count(bar, written.popleft())
+                bar.show()
+        finally:
+            while written:  # what the network made is brought to its end, also after an interruption
+                _count(bar, written.popleft())
+
+
+@contextlib.contextmanager
+def _pool(what: str, threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are left at once when something goes wrong: what they have not begun is dropped."""
+    pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix=f"pygan-{what}")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read(
+    work: Work, asked: Sequence[Job], readers: ThreadPoolExecutor, bar: Bar, *, overwrite: bool
+) -> Iterator[tuple[Job, Picture]]:
+    """Pictures in the order of `asked`, decoded ahead; those that are there already or cannot be used are counted."""
+    ahead: deque[tuple[Job, Future]] = deque()
+    rest = iter(asked)
+    most = max(16, 2 * work.batch)
+    while True:
+        while len(ahead) < most and _waiting(ahead) < _MOST_WAITING:
+            job = next(rest, None)
+            if job is None:
+                break
+            if not overwrite and any(os.path.lexists(file) for file in job.files(work.format)):
+                bar.kept += 1
+                continue
+            ahead.append((job, readers.submit(work.read, job.source, job.name)))
+        if not ahead:
+            return
+        job, future = ahead.popleft()
+        try:
+            picture = future.result()
+        except UserError as error:
+            _bad(bar, error)
+            continue
+        yield job, picture
+
+
+def _waiting(ahead: Sequence[tuple[Job, Future]]) -> int:
+    """Bytes of the pictures that are decoded and wait."""
+    done = (future for _, future in ahead if future.done() and future.exception() is None)
+    return sum(future.result().pixels.nbytes for future in done)
+
+
+def _batches(read: Iterator[tuple[Job, Picture]], most: int) -> Iterator[list[tuple[Job, Picture]]]:
+    """Pictures of one size together, as they come; one of another size does not break a batch up.
+
+    At most four batches wait for more of their size; the oldest goes then. Only the pictures decide, never the time.
+    """
+    waiting: dict[tuple[int, int], list[tuple[Job, Picture]]] = {}
+    for job, picture in read:
+        batch = waiting.setdefault(picture.size, [])
+        batch.append((job, picture))
+        full = len(batch) == most or sum(p.pixels.nbytes for _, p in batch) > _MOST_WAITING
+        if full:
+            yield waiting.pop(picture.size)
+        elif len(waiting) > 4 or sum(p.pixels.nbytes for b in waiting.values() for _, p in b) > _MOST_WAITING:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
+def _write(work: Work, job: Job, given: Picture, made: Picture, output: Path) -> UserError | None:
+    """Encode and write one result; why it alone could not be. Errors: UserError where nothing can be written."""
+    try:
+        kind = work.kind(given, job.native)
+        data = work.encode(made, given, kind)
+    except UserError as error:
+        return UserError(f"cannot use {job.name}: {error}")
+    file = job.file(kind)
+    try:
+        if not safe(file, output):
+            return UserError(f"cannot write {shown(file)}: a link in {shown(output)} leads out of it")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, data)
+    except OSError as error:
+        line = f"cannot write {shown(file)} ({error.strerror})"
+        if error.errno in _OF_THE_NAME:
+            return UserError(line)
+        raise UserError(line) from error
+    return None
+
+
+def _count(bar: Bar, written: Future) -> None:
+    error = written.result()
+    if error is None:
+        bar.done += 1
+    else:
+        _bad(bar, error)
+
+
+def _bad(bar: Bar, error: UserError) -> None:
+    say(str(error))
+    bar.bad += 1

@@ -1,0 +1,87 @@
+"""Frames of a pipe, told apart without a length in front: JPEG after JPEG, PNG after PNG, or raw pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from pygan.errors import UserError
+from pygan.pixels import containers
+
+_CHUNK = 1 << 16  # bytes, what a pipe holds
+_MARKS = {"mjpeg": (containers.JPEG,), "png": (containers.PNG,), "auto": (containers.JPEG, containers.PNG)}
+
+
+def raw(file: BinaryIO, *, length: int) -> Iterator[bytes | UserError]:
+    """Frames of so many bytes each; an error for a last one that is cut short."""
+    if length < 1:
+        raise UserError("--stream rgb24:WxH: a frame has at least one pixel")
+    waiting = bytearray()
+    while chunk := file.read(_CHUNK if length > _CHUNK else length - len(waiting) % length):
+        waiting += chunk
+        while len(waiting) >= length:
+            yield bytes(waiting[:length])
+            del waiting[:length]
+    if waiting:
+        yield UserError(f"the stream ends within it, {len(waiting):,} of {length:,} bytes came")
+
+
+def pictures(file: BinaryIO, kind: str, *, most: int) -> Iterator[bytes | UserError]:
+    """The files that are in the stream one after the other, and an error for each that is broken.
+
+    kind: mjpeg, png, or auto for both. most: bytes of a frame; a longer one is an error. After an error the next frame
+    begins at the next mark of one, so a camera that was disturbed is seen again.
+    """
+    marks = _MARKS[kind]
+    waiting, more, lost = bytearray(), True, False
+    while more or waiting:
+        if more:
+            chunk = file.read(_CHUNK)
+            more = bool(chunk)
+            waiting += chunk or b""
+        while waiting:
+            begin = _first(waiting, marks, 0)
+            if begin != 0:
+                if not lost and (begin > 0 or len(waiting) >= 8 or not more):
+                    lost = True
+                    yield UserError(f"no {' or '.join(_name(mark) for mark in marks)} begins there")
+                # The first bytes of a mark may be the last that came.
+                keep = len(waiting) - begin if begin > 0 else min(len(waiting), 7) if more else 0
+                del waiting[: len(waiting) - keep]
+                if begin < 0:
+                    break
+            try:
+                end = _end(waiting)
+            except EOFError as error:
+                if more and len(waiting) <= most:
+                    break
+                yield UserError(str(error) if not more else f"a frame of more than {most:,} bytes")
+                end = None
+            except ValueError as error:
+                yield UserError(str(error))
+                end = None
+            lost = end is None
+            if end is None:  # begin anew behind its mark
+                begin = _first(waiting, marks, 1)
+                del waiting[: begin if begin > 0 else max(1, len(waiting) - 7) if more else len(waiting)]
+                continue
+            yield bytes(waiting[:end])
+            del waiting[:end]
+
+
+def _first(data: bytearray, marks: tuple[bytes, ...], start: int) -> int:
+    """Where the first mark is, -1 without one."""
+    return min((at for mark in marks if (at := data.find(mark, start)) >= 0), default=-1)
+
+
+def _name(mark: bytes) -> str:
+    return "JPEG" if mark == containers.JPEG else "PNG"
+
+
+def _end(data: bytearray) -> int:
+    """Where the frame that begins the data ends. Errors: EOFError if not within it, ValueError if it is damaged."""
+    parts = containers.png_parts if data.startswith(containers.PNG) else containers.jpeg_parts
+    end = 0
+    for _, _, end in parts(data):  # noqa: B007
+        pass
+    return end

@@ -1,0 +1,55 @@
+"""How far a long translation is: a bar on a terminal, plain lines every few seconds in a pipe."""
+
+from __future__ import annotations
+
+import time
+
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pygan import log
+
+_PLAIN_EVERY_S = 5.0
+
+
+class Bar:
+    """Pictures of a total, from `with` on: those done, and those that were left alone or could not be used."""
+
+    def __init__(self, total: int) -> None:
+        self.done = self.kept = self.bad = 0
+        self._total, self._began = total, time.monotonic()
+        self._said = self._began
+        self._out = log.console()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Bar:
+        if self._out.is_terminal:
+            columns = (BarColumn(), TextColumn("{task.completed}/{task.total}  {task.fields[text]}"))
+            self._bar = Progress(*columns, console=self._out, transient=True)
+            self._task = self._bar.add_task("", total=self._total, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    @property
+    def rate(self) -> float:
+        """Images per second since the beginning."""
+        return self.done / max(time.monotonic() - self._began, 1e-9)
+
+    def show(self) -> None:
+        """Show where it is, if it is time to."""
+        over = self.done + self.kept + self.bad
+        left = log.duration((self._total - over) / self.rate) if self.done else "?"
+        text = f"{self.rate:.1f} images/s  {left} left"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=over, text=text)
+        elif time.monotonic() - self._said > _PLAIN_EVERY_S:
+            self._said = time.monotonic()
+            self.say(f"{over}/{self._total} pictures  {text}")
+
+    def say(self, line: str) -> None:
+        """A line for the user."""
+        self._out.print(line, markup=False)
