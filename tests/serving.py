@@ -22,9 +22,9 @@ class Negative:
 
     def __init__(self, *, acts=("translate",), options=None, chance=False, asks=()):
         self.card = Card(
-            "negative", 7, {"crop_size": 8, "data": "/secret/place", "text_encoder": "hashed"}, acts,
+            "negative", 7, {"crop_size": 8, "data": "/secret/place", "text_encoder": "auto"}, acts,
             channels=dict.fromkeys((options or {}).get("direction", ("",)), (3, 3)), options=options or {},
-            chance=chance, multiple=4, asks=asks, z=4 if "generate" in acts else 0, text=8 if asks else 0,
+            chance=chance, multiple=4, asks=asks, z=4 if "generate" in acts else 0, text=256 if asks else 0,
         )  # fmt: skip
         self.gate = threading.Event()
         self.gate.set()
@@ -33,7 +33,7 @@ class Negative:
     def translate(self, A, rng=None, **options):
         self.seen.append(tuple(A.shape))
         assert self.gate.wait(60)
-        if A.min() == 1:
+        if A.amin(dim=(1, 2, 3)).max() == 1:
             raise RuntimeError("white\nis too much")
         return -A if options.get("direction") != "BtoA" else A.clone()
 

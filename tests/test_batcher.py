@@ -6,9 +6,9 @@ from collections import Counter
 from concurrent.futures import CancelledError
 
 import pytest
+from serving import until
 
 from pygan.serve.batcher import Batcher, Closed, Full
-from serving import until
 
 
 class Work:

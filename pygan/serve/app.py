@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -259,6 +260,10 @@ class _Gate:
                 count.left.inc()
                 status = 499
                 await Response(status_code=499)(scope, receive, counted)
+            except asyncio.CancelledError:  # the time for finishing, after a signal, is over
+                if not status:
+                    refused = Refused(503, "the server was shut down before the answer was there", close=True)
+                    await refused.response()(scope, receive, counted)
             except Exception as error:
                 line = " ".join(str(error).split())
                 say(f"a request failed ({type(error).__name__}: {line[:300]}); serving goes on")

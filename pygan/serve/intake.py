@@ -218,8 +218,10 @@ def asked_of_noise(body: bytes, *, most: int, texts: bool) -> tuple[int, int | N
     drawn = _whole("seed", values["seed"], 0, (1 << 63) - 1) if "seed" in values else None
     said = values.get("text", [])
     said = [said] if isinstance(said, str) else said
-    if not isinstance(said, list) or not all(isinstance(one, str) and 0 < len(one) <= 1000 for one in said):
+    if not isinstance(said, list) or not all(isinstance(one, str) and len(one) <= 1000 for one in said):
         raise Refused(422, "text must be a sentence of at most 1,000 characters, or a list of n of them")
+    if not all(one.strip() for one in said):
+        raise Refused(422, "text says nothing: it must be a sentence")
     if bool(said) != texts:
         raise Refused(422, "text is needed: what is to be seen" if texts else "text means nothing to this network")
     if "text" in values and len(said) not in (1, n):

@@ -15,7 +15,7 @@ from pygan.data import sources
 from pygan.data import text as texts
 from pygan.errors import UserError
 from pygan.pixels import Picture
-from pygan.use import Network
+from pygan.use import Card, Network
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Model:
         self.translates, self.generates = "translate" in self.card.acts, "generate" in self.card.acts
         # Dropout's mask covers a batch: each picture alone. Places of a search (CoGAN) are those of a seed.
         self.alone, self.draws = self.card.chance, self.card.chance or self.card.z > 0
+        self._encoder = _encoder(name, self.card) if "text" in self.card.asks else None
 
     def group(self, A: Tensor, options: Mapping[str, str], seed: int) -> Group:
         """What a prepared picture (1, c, h, w) may run together with."""
@@ -70,11 +71,9 @@ class Model:
         return apply.result(self, image, A[0], given)
 
     def noise(self, n: int, seed: int, sentences: Sequence[str]) -> Noise:
-        """A job of n pictures. sentences: one for all or n, where the card asks for text. Errors: UserError."""
-        if not sentences:
-            return Noise(self.name, n, seed, None)
-        codes = texts.sentences(sentences, self.card.recipe.get("text_encoder", ""), self.card.text)
-        return Noise(self.name, n, seed, torch.from_numpy(codes).expand(n, -1))
+        """A job of n pictures. sentences: one for all or n, where the card asks for text."""
+        codes = torch.from_numpy(self._encoder.encode(sentences)).expand(n, -1) if self._encoder else None
+        return Noise(self.name, n, seed, codes)
 
     def plain(self) -> dict[str, Any]:
         """What `GET /v1/models` says of it: nothing of paths, nothing of data."""
@@ -120,3 +119,15 @@ def check(models: Mapping[str, Model]) -> None:
             apply.check(model, {"to": to[0]} if to else {}, name)
         if not (model.translates or model.generates):
             raise UserError(f"{name} is a run of {model.card.gan}, of which nothing can be asked")
+
+
+def _encoder(name: str, card: Card) -> texts.Encoder:
+    """What makes embeddings of sentences, once and not for every request. Errors: UserError."""
+    known = card.recipe.get("text_encoder", "")
+    encoder = texts.encoder(known)
+    if encoder.dim != card.text:
+        raise UserError(
+            f"{name} was trained on embeddings of {card.text} numbers, and its text encoder {known!r} gives "
+            f"{encoder.dim}: its captions were embedded by another program, and no sentence can be asked of it"
+        )
+    return encoder
