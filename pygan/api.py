@@ -6,7 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar, overload
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import torch
@@ -14,13 +14,24 @@ from PIL import Image
 from torch import Tensor
 
 from pygan import apply, kinds, noise, use
-from pygan.data import sources
+from pygan.data import images, sources
 from pygan.errors import UserError
+from pygan.tiles import MOST_PIXELS, Tiling
 
 __all__ = ["Encoded", "Generator", "load"]
 
 Encoded: TypeAlias = Image.Image | str | Path | bytes
 """A picture as Pillow has it, the path of a file, or the bytes of one."""
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked beside the picture, see `Generator.__call__`."""
+
+    direction: str | None
+    to: str | None
+    seed: int
+    tile: int | Tiling | None
+
 
 _E = TypeVar("_E", bound=Encoded)
 _D = TypeVar("_D", bound=np.generic)
@@ -64,44 +75,34 @@ class Generator:
         return f"<pygan.Generator {card.gan}: {'; '.join(does)}; {card.images_seen:,} images seen; on {self.device}>"
 
     @overload
-    def __call__(
-        self, x: Encoded, *, direction: str | None = ..., to: str | None = ..., seed: int = ...
-    ) -> Image.Image: ...
+    def __call__(self, x: Encoded, **asked: Unpack[Asked]) -> Image.Image: ...
+
+    @overload
+    def __call__(self, x: np.ndarray[Any, np.dtype[_D]], **asked: Unpack[Asked]) -> np.ndarray[Any, np.dtype[_D]]: ...
+
+    @overload
+    def __call__(self, x: Tensor, **asked: Unpack[Asked]) -> Tensor: ...
+
+    @overload
+    def __call__(self, x: list[_E] | tuple[_E, ...], **asked: Unpack[Asked]) -> list[Image.Image]: ...
 
     @overload
     def __call__(
-        self, x: np.ndarray[Any, np.dtype[_D]], *, direction: str | None = ..., to: str | None = ..., seed: int = ...
-    ) -> np.ndarray[Any, np.dtype[_D]]: ...
-
-    @overload
-    def __call__(self, x: Tensor, *, direction: str | None = ..., to: str | None = ..., seed: int = ...) -> Tensor: ...
-
-    @overload
-    def __call__(
-        self, x: list[_E] | tuple[_E, ...], *, direction: str | None = ..., to: str | None = ..., seed: int = ...
-    ) -> list[Image.Image]: ...
-
-    @overload
-    def __call__(
-        self,
-        x: list[np.ndarray[Any, np.dtype[_D]]] | tuple[np.ndarray[Any, np.dtype[_D]], ...],
-        *,
-        direction: str | None = ...,
-        to: str | None = ...,
-        seed: int = ...,
+        self, x: list[np.ndarray[Any, np.dtype[_D]]] | tuple[np.ndarray[Any, np.dtype[_D]], ...], **asked: Unpack[Asked]
     ) -> list[np.ndarray[Any, np.dtype[_D]]]: ...
 
     @overload
+    def __call__(self, x: list[Tensor] | tuple[Tensor, ...], **asked: Unpack[Asked]) -> list[Tensor]: ...
+
     def __call__(
         self,
-        x: list[Tensor] | tuple[Tensor, ...],
+        x: Any,
         *,
-        direction: str | None = ...,
-        to: str | None = ...,
-        seed: int = ...,
-    ) -> list[Tensor]: ...
-
-    def __call__(self, x: Any, *, direction: str | None = None, to: str | None = None, seed: int = 0) -> Any:
+        direction: str | None = None,
+        to: str | None = None,
+        seed: int = 0,
+        tile: int | Tiling | None = None,
+    ) -> Any:
         """What the network makes of a picture or of several, of any size: what `pygan translate` makes of the file.
 
         Args:
@@ -112,54 +113,35 @@ class Generator:
             direction: "AtoB" or "BtoA", of a GAN that learned both.
             to: labels of the result, of a GAN of many domains: "Blond_Hair,Male".
             seed: of dropout, where the recipe keeps it on.
+            tile: put it through in parts of that many pixels a side, with the result of the whole, where it is larger
+                than the memory; 0: as large as the free memory allows; None: not in parts. Only a run can.
 
         Raises:
             UserError: in one line, what x cannot be, or what the network cannot be asked.
         """
         options = {name: value for name, value in (("direction", direction), ("to", to)) if value is not None}
         apply.asked(self.card, options, "this network")
-        given = kinds.read(x, _takes(self.card, options))
+        seed, tiling = noise.checked(seed), _tiling(tile)
+        most = images.MAX_PIXELS if tiling is None else MOST_PIXELS
+        given = kinds.read(x, _takes(self.card, options), most_pixels=most)
         with _turn:
             made = apply.translated(
-                self.network, given.pictures, seed=noise.checked(seed), options=options, names=given.names
+                self.network, given.pictures, seed=seed, options=options, names=given.names, tile=tiling
             )
         return given.back(made)
 
     @overload
     def generate(
-        self,
-        n: int | None = ...,
-        *,
-        seed: int = ...,
-        text: noise.Text | None = ...,
-        z: noise.Numbers | None = ...,
-        where: noise.Numbers | None = ...,
-        as_: Literal["pil"] = ...,
+        self, n: int | None = ..., *, as_: Literal["pil"] = ..., **asked: Unpack[noise.Given]
     ) -> list[Image.Image]: ...
 
     @overload
     def generate(
-        self,
-        n: int | None = ...,
-        *,
-        seed: int = ...,
-        text: noise.Text | None = ...,
-        z: noise.Numbers | None = ...,
-        where: noise.Numbers | None = ...,
-        as_: Literal["numpy"],
+        self, n: int | None = ..., *, as_: Literal["numpy"], **asked: Unpack[noise.Given]
     ) -> np.ndarray[Any, np.dtype[np.uint8]]: ...
 
     @overload
-    def generate(
-        self,
-        n: int | None = ...,
-        *,
-        seed: int = ...,
-        text: noise.Text | None = ...,
-        z: noise.Numbers | None = ...,
-        where: noise.Numbers | None = ...,
-        as_: Literal["torch"],
-    ) -> Tensor: ...
+    def generate(self, n: int | None = ..., *, as_: Literal["torch"], **asked: Unpack[noise.Given]) -> Tensor: ...
 
     def generate(
         self,
@@ -190,8 +172,8 @@ class Generator:
         if back is None:
             raise UserError(f"as_ must be one of {', '.join(noise.BACK)}, got {as_!r}")
         with _turn, torch.inference_mode():
-            images = self.network.generate(asked.n, self.network.rng(noise.checked(seed)), **asked.more)
-        return back(images.clone(), self.device)  # a clone outside: inference tensors cannot be learned from
+            made = self.network.generate(asked.n, self.network.rng(noise.checked(seed)), **asked.more)
+        return back(made.clone(), self.device)  # a clone outside: inference tensors cannot be learned from
 
 
 def _takes(card: use.Card, options: dict[str, str]) -> tuple[int, ...]:
@@ -200,3 +182,12 @@ def _takes(card: use.Card, options: dict[str, str]) -> tuple[int, ...]:
     labels = card.prepare == "labels" and channels == sources.N_CLASSES
     colours = labels or channels in (1, 3) or card.prepare == "lab"
     return tuple(dict.fromkeys((channels, 1, 3))) if colours else (channels,)
+
+
+def _tiling(tile: int | Tiling | None) -> Tiling | None:
+    """How pictures are cut. Errors: UserError."""
+    if tile is None or isinstance(tile, Tiling):
+        return tile
+    if not isinstance(tile, int) or isinstance(tile, bool):
+        raise UserError(f"tile must be a whole number of pixels, 0 for as many as fit, or None, got {tile!r}")
+    return Tiling(pixels=tile)

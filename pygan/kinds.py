@@ -29,17 +29,20 @@ class Given(NamedTuple):
     back: Callable[[list[Picture]], Any]  # the results as the kind that was given
 
 
-def read(x: Any, takes: Sequence[int]) -> Given:
-    """What x holds. takes: channels that the network can be given. Errors: UserError, one line."""
+def read(x: Any, takes: Sequence[int], *, most_pixels: int = images.MAX_PIXELS) -> Given:
+    """What x holds. takes: channels that the network can be given; most_pixels: of a file that is opened.
+
+    Errors: UserError, one line.
+    """
     if not isinstance(x, list | tuple):
-        return _one(x, takes, "the picture")
+        return _one(x, takes, most_pixels, "the picture")
     if not x:
         raise UserError("the list is empty; give at least one picture")
     each = []
     for k, item in enumerate(x):
         if isinstance(item, list | tuple) or getattr(item, "ndim", 0) == 4:
             raise UserError(f"item {k} of the list is itself a batch; give a flat list of pictures, or one batch")
-        each.append(_one(item, takes, f"item {k} of the list"))
+        each.append(_one(item, takes, most_pixels, f"item {k} of the list"))
     return Given(
         [one.pictures[0] for one in each],
         [one.names[0] for one in each],
@@ -47,14 +50,14 @@ def read(x: Any, takes: Sequence[int]) -> Given:
     )
 
 
-def _one(x: Any, takes: Sequence[int], name: str) -> Given:
+def _one(x: Any, takes: Sequence[int], most_pixels: int, name: str) -> Given:
     if isinstance(x, Image.Image):
         return Given([pixels.of_image(x, name)], [name], lambda made: to_image(made[0]))
     if isinstance(x, bytes):
-        return Given([pixels.read(x, name=name)], [name], lambda made: to_image(made[0]))
+        return Given([pixels.read(x, name=name, most_pixels=most_pixels)], [name], lambda made: to_image(made[0]))
     if isinstance(x, str | os.PathLike):
         path = Path(x)
-        return Given([pixels.read(path)], [str(path)], lambda made: to_image(made[0]))
+        return Given([pixels.read(path, most_pixels=most_pixels)], [str(path)], lambda made: to_image(made[0]))
     if isinstance(x, np.ndarray):
         return _array(x, takes, name)
     if isinstance(x, Tensor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -16,6 +16,15 @@ from pygan.errors import UserError
 
 Numbers: TypeAlias = Tensor | np.ndarray[Any, np.dtype[Any]] | Sequence[Any]
 Text: TypeAlias = str | Sequence[str] | Tensor | np.ndarray[Any, np.dtype[Any]]
+
+
+class Given(TypedDict, total=False):
+    """What may be asked beside the number of pictures, see `api.Generator.generate`."""
+
+    seed: int
+    text: Text | None
+    z: Numbers | None
+    where: Numbers | None
 
 
 class Asked(NamedTuple):
