@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from pygan.errors import UserError
+from pygan.nets.recompute import recompute_
 from pygan.nn import choose_kernels_, place_
 from pygan.ops.philox import new_rng
 from pygan.optim import Adam, adam, loss_scale
@@ -48,6 +50,8 @@ def new_state(
                 begin_(net, generator=draws)
         place_(net, device)
         choose_kernels_(net, recipe.kernels)
+    if recipe.recompute and not recompute_(nets["G"]):
+        raise UserError("--recompute: G has no blocks whose activations can be computed again here; leave it out")
     ema = {}
     if recipe.ema_half_life_images:
         if walked:  # a copy of a fake tensor keeps what it was copied from

@@ -57,6 +57,11 @@ class BaseRecipe:
 
     amp: bool = option(False, "mixed precision where the hardware gains from it")
     amp_dtype: str = option("bf16", "type of mixed precision", choices=("bf16", "fp16"))
+    recompute: bool = option(
+        False,
+        "compute activations of G again in the backward pass: less memory, more time, the same numbers",
+        session=True,
+    )
     deterministic: bool = option(False, "bit-identical reruns on a GPU too (slower); on a CPU they always are")
 
     feed: str = option("auto", "where batches come from", choices=("auto", "resident", "dali", "pillow"), session=True)

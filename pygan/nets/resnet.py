@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from pygan.nets.recompute import run
 from pygan.nn import TRAIN, Conv, ConvNormAct, Deconv3, Mode, NormAct
 
 RESNETS = {"resnet_6": 6, "resnet_9": 9}  # the blocks of a generator by its name
@@ -63,10 +66,12 @@ class ResNet(nn.Module):
     sum_act: done to the sum of every block, "none" or "relu". dropout_p: in every block, between its convolutions.
     first_stream: number of the first block in the random stream.
     h and w of the input must be multiples of `multiple`, and at least `least`: one pixel has no reflection.
+    recompute: see `nets.recompute`.
     """
 
     multiple = 4
     least = 8
+    recompute = False
 
     def __init__(
         self,
@@ -118,13 +123,14 @@ class ResNet(nn.Module):
             raise ValueError(
                 f"height and width must be multiples of {self.multiple} and at least {self.least}, got {height}x{width}"
             )
-        h = self.stem(image.contiguous(memory_format=torch.channels_last), mode)  # (n, ngf, h, w)
-        h = self.down_1(h, mode)  # (n, 2 ngf, h/2, w/2)
+        act = partial(run, self.recompute, mode=mode)
+        h = act(self.stem, image.contiguous(memory_format=torch.channels_last))  # (n, ngf, h, w)
+        h = act(self.down_1, h)  # (n, 2 ngf, h/2, w/2)
         if self.reflects:
-            padded, h = self.down_2(h, mode, pad=1)  # (n, 4 ngf, h/4 + 2, w/4 + 2) and its inner part
+            padded, h = act(self.down_2, h, pad=1)  # (n, 4 ngf, h/4 + 2, w/4 + 2) and its inner part
         else:
-            padded, h = None, self.down_2(h, mode)  # (n, 4 ngf, h/4, w/4)
+            padded, h = None, act(self.down_2, h)  # (n, 4 ngf, h/4, w/4)
         for block in self.blocks:
-            padded, h = block(padded, h, mode)
-        h = self.up_2(self.up_1(h, mode), mode)  # (n, ngf, h, w)
+            padded, h = act(block, padded, h)
+        h = act(self.up_2, act(self.up_1, h))  # (n, ngf, h, w)
         return self.head.image(h, tanh=True, dtype=image.dtype)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pygan import ops
+from pygan.nets.recompute import run
 from pygan.nn import TRAIN, Conv, ConvNormAct, Deconv, Mode, NormAct, UpsampleConv
 
 
@@ -30,7 +32,10 @@ class Down(ConvNormAct):
     """A level of the encoder: conv, norm, and at once both activated copies, one for the next conv, one for the skip.
 
     room: None without a skip, 0 for a skip that stands alone, else the decoder's channels to stand beside it.
+    recompute: see `nets.recompute`, here and below.
     """
+
+    recompute = False
 
     def __init__(self, conv: nn.Module, norm_act: NormAct, *, room: int | None, decoder_first: bool) -> None:
         super().__init__(conv, norm_act)
@@ -38,10 +43,11 @@ class Down(ConvNormAct):
         self.decoder_first = decoder_first
 
     def forward(self, x: Tensor, mode: Mode = TRAIN) -> tuple[Tensor, Joint | None]:
+        act = partial(run, self.recompute, super().forward, x, mode=mode)
         if self.room is None:
-            return super().forward(x, mode), None
+            return act(), None
         if self.room == 0:
-            y, skip = super().forward(x, mode)
+            y, skip = act()
             return y, Joint(skip)
         n, c, h, w = self.conv.out_shape(x.shape)  # (n, c, h/2, w/2)
         buffer = torch.empty(
@@ -54,21 +60,24 @@ class Down(ConvNormAct):
             room, place = buffer[:, : self.room], buffer[:, self.room :]
         else:
             place, room = buffer[:, :c], buffer[:, c:]
-        y, skip = super().forward(x, mode, skip_out=place)
+        y, skip = act(places={"skip_out": place})
         return y, Joint(skip, buffer, room)
 
 
 class Up(ConvNormAct):
     """A level of the decoder: x2 convolution, norm, dropout, activation, stored beside the skip."""
 
+    recompute = False
+
     def __init__(self, conv: nn.Module, norm_act: NormAct, *, decoder_first: bool) -> None:
         super().__init__(conv, norm_act)
         self.decoder_first = decoder_first
 
     def forward(self, x: Tensor, mode: Mode = TRAIN, joint: Joint | None = None) -> Tensor:
+        act = partial(run, self.recompute, super().forward, x, mode=mode)
         if joint is None:
-            return super().forward(x, mode)  # (n, c, 2h, 2w)
-        y = super().forward(x, mode, out=joint.room)
+            return act()  # (n, c, 2h, 2w)
+        y = act(places={"out": joint.room})
         first, second = (y, joint.skip) if self.decoder_first else (joint.skip, y)
         return ops.joined(first, second, joint.buffer)
 
@@ -76,8 +85,13 @@ class Up(ConvNormAct):
 class UpNearest(ConvNormAct):
     """A level of the decoder against checkerboards: nearest x2 beside the skip, then conv 3x3, norm, dropout, act."""
 
+    recompute = False
+
     def forward(self, x: Tensor, mode: Mode = TRAIN, joint: Joint | None = None) -> Tensor:
-        return super().forward(x, mode, skip=None if joint is None else joint.skip)
+        plain = super().forward
+        if joint is None:
+            return run(self.recompute, plain, x, mode=mode)
+        return run(self.recompute, lambda x, skip, mode: plain(x, mode, skip=skip), x, joint.skip, mode=mode)
 
 
 class UNet(nn.Module):

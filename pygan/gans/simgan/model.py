@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pygan.nets.recompute import run
 from pygan.nn import TRAIN, Conv, ConvNormAct, Mode, NormAct
 
 
@@ -29,10 +30,12 @@ class Block(nn.Module):
 class Refiner(nn.Module):
     """The refiner (Shrivastava et al. 2017, 3.1): 3x3, residual blocks, 1x1; no norm. (n, c, h, w) -> the same.
 
-    width: channels of every map between; blocks: 4 for their eyes, 10 for their hands.
+    width: channels of every map between; blocks: 4 for their eyes, 10 for their hands. recompute: see
+    `nets.recompute`.
     """
 
     multiple = 1
+    recompute = False
 
     def __init__(self, channels: int, *, width: int = 64, blocks: int = 4) -> None:
         super().__init__()
@@ -41,9 +44,9 @@ class Refiner(nn.Module):
         self.head = Conv(width, channels, kernel=1)
 
     def forward(self, image: Tensor, mode: Mode = TRAIN) -> Tensor:
-        h = self.stem(image.contiguous(memory_format=torch.channels_last), mode)
+        h = run(self.recompute, self.stem, image.contiguous(memory_format=torch.channels_last), mode=mode)
         for block in self.blocks:
-            h = block(h, mode)
+            h = run(self.recompute, block, h, mode=mode)
         return self.head.image(h, tanh=True, dtype=image.dtype)
 
 

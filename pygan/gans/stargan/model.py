@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from pygan.nets.recompute import run
 from pygan.nn import TRAIN, Conv, ConvNormAct, Deconv, Mode, NormAct
 
 SLOPE = 0.01  # of LeakyReLU in D, below 0
@@ -27,10 +30,11 @@ class Generator(nn.Module):
     Choi et al. 2018, table 4. The label enters as planes of one value each beside the image. Every padding is of zeros:
     under a reflected border a plane would be constant after the first convolution, and the norm would take it away. The
     norm is InstanceNorm with scale and shift, of each image's own statistics always. h and w must be multiples of
-    `multiple`.
+    `multiple`. recompute: see `nets.recompute`.
     """
 
     multiple = 4
+    recompute = False
 
     def __init__(self, channels: int, labels: int, *, ngf: int = 64, blocks: int = 6) -> None:
         super().__init__()
@@ -56,11 +60,12 @@ class Generator(nn.Module):
             raise ValueError(f"height and width must be multiples of {self.multiple}, got {height}x{width}")
         planes = label.to(image.dtype).view(n, -1, 1, 1).expand(-1, -1, height, width)
         both = torch.cat((image, planes), dim=1)  # (n, channels + labels, h, w)
-        h = self.stem(both.contiguous(memory_format=torch.channels_last), mode)  # (n, ngf, h, w)
-        h = self.down_2(self.down_1(h, mode), mode)  # (n, 4 ngf, h/4, w/4)
+        act = partial(run, self.recompute, mode=mode)
+        h = act(self.stem, both.contiguous(memory_format=torch.channels_last))  # (n, ngf, h, w)
+        h = act(self.down_2, act(self.down_1, h))  # (n, 4 ngf, h/4, w/4)
         for block in self.blocks:
-            h = block(h, mode)
-        h = self.up_2(self.up_1(h, mode), mode)  # (n, ngf, h, w)
+            h = act(block, h)
+        h = act(self.up_2, act(self.up_1, h))  # (n, ngf, h, w)
         return self.head.image(h, tanh=True, dtype=image.dtype)
 
 
