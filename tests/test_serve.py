@@ -269,9 +269,9 @@ def test_many_pictures_in_one_form(client):
     assert set(bad) == {"name", "error"}
     assert "picture" in bad["error"]
     assert answer.content.isascii()
-    error_of(client.post("/v1/translate/plain/batch", files=[("image", ("a", data))] * 5), 413, "4 pictures")
+    error_of(client.post("/v1/translate/plain/batch", files=[("image", ("a", data))] * 5), 422, "4 fields")
     error_of(client.post("/v1/translate/plain/batch", files={"picture": ("a", data)}), 422, "picture")
-    error_of(client.post("/v1/translate/plain", files=[("image", ("a", data))] * 2), 413)
+    error_of(client.post("/v1/translate/plain", files=[("image", ("a", data))] * 2), 422)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_pictures_from_noise(client):
     assert [set(x) for x in many] == [{"name", "image", "media_type"}] * 3
     assert {x["media_type"] for x in many} == {"image/webp"}
     assert client.post("/v1/generate/words", json={"text": "a red bird"}).status_code == 200
-    assert len(client.post("/v1/generate/words", json={"text": ["a", "b"], "n": 2}).json()["results"]) == 2
+    assert len(client.post("/v1/generate/words", json={"text": "\u7d05\u3044\u9ce5", "n": 2}).json()["results"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_pictures_from_noise(client):
         ("dice", b'{"seed": null}', 422),
         ("dice", b'{"text": "a"}', 422), ("dice", b'{"m": 1}', 422), ("dice", b" " * 70_000, 413),
         ("words", b"{}", 422), ("words", b'{"text": ""}', 422), ("words", b'{"text": "  "}', 422),
-        ("words", b'{"text": 1}', 422), ("words", b'{"text": ["a", 2]}', 422), ("words", b'{"text": ["a", "b"]}', 422),
+        ("words", b'{"text": 1}', 422), ("words", b'{"text": ["a", 2]}', 422), ("words", b'{"text": null}', 422),
         ("words", b'{"text": "\\ud800"}', 422), ("words", b'{"text": "' + b"a" * 1001 + b'"}', 422),
         ("plain", b"{}", 404), ("nope", b"{}", 404),
     ],
@@ -456,7 +456,7 @@ def test_slow_clients_are_not_waited_for(own, monkeypatch):
         sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert sock.recv(65536).startswith(b"HTTP/1.1 200")
         sock.sendall(b"GET /he")
-        assert all_of(sock).startswith(b"HTTP/1.1 408")
+        assert b"HTTP/1.1 408" in all_of(sock)
     # A body that trickles in after its refusal.
     big = head.replace(b"99", b"99999999")
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as sock:
@@ -661,7 +661,7 @@ def test_the_page_asks_for_the_key_once(own):
     wrong = client.post("/login", data={"key": "not the key"})
     assert wrong.status_code == 401
     assert "set-cookie" not in wrong.headers
-    for data in ({}, {"other": "x"}, {"key": [KEY, KEY]}):
+    for data in ({}, {"other": "x"}, {"key": [KEY, KEY]}, {"key": ""}):
         assert client.post("/login", data=data).status_code in (415, 422)
     error_of(client.post("/login", json={"key": KEY}), 415)
     error_of(client.post("/login", data={"key": KEY}, headers={"Origin": "https://evil.example"}), 403)

@@ -116,12 +116,12 @@ class _Routes:
         body = await self._body(request, intake.MOST_JSON)
         with body:
             try:
-                fields = parse_qsl(body.data.decode("ascii"), keep_blank_values=True, max_num_fields=8)
+                fields = parse_qsl(body.data.decode("ascii"), keep_blank_values=True)
             except ValueError:
                 raise Refused(400, f"the body is not {_FORM}") from None
         keys = [value for name, value in fields if name == "key"]
-        if len(keys) != 1:
-            raise Refused(422, "the form needs the field key, once")
+        if len(keys) != 1 or not keys[0]:
+            raise Refused(422, "the form needs the field key, once, with something in it")
         if self.house.settings.api_key and not self.guard.is_key(keys[0]):
             self.house.metrics.rejected.labels("key").inc()
             return _login_page("That is not the key.", {"WWW-Authenticate": 'Bearer realm="pygan"'})

@@ -67,11 +67,11 @@ class House:
         with self._admit(asked.model.name, len(parts)) as ticket:
             return await asyncio.gather(*(self._named(ticket, asked, part) for part in parts))
 
-    async def generated(self, asked: Asked, n: int, sentences: Sequence[str]) -> list[bytes]:
+    async def generated(self, asked: Asked, n: int, sentence: str | None) -> list[bytes]:
         """n files from noise. Errors: Refused."""
         model = asked.model
         with self._admit(model.name, n) as ticket:
-            job = await self._threaded(model.noise, n, asked.seed, sentences)
+            job = await self._threaded(model.noise, n, asked.seed, sentence)
             images = await self._made(ticket, job, job, most=1)
 
             def encode(image: Tensor) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ PICTURE_TYPES = (
 """Media types of a body that is a picture. What it really is, its first bytes say."""
 
 MOST_JSON = 1 << 16  # bytes
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # what is wrong with a form, its sender is told
 _NUMBER = re.compile("0|[1-9][0-9]{0,18}")
 _NAME = 255  # characters of a file's name that are given back
 
@@ -48,7 +50,8 @@ class Bodies:
         if length is None and "transfer-encoding" not in headers:
             raise Refused(411, "the request has no body: send it with a Content-Length, or in chunks")
         if length is not None and int(length) > most:
-            raise Refused(413, f"the body has {int(length):,} bytes; at most {most:,} are taken", "bytes")
+            waits = "expect" in headers  # for leave to send it, which it does not get
+            raise Refused(413, f"the body has {int(length):,} bytes; at most {most:,} are taken", "bytes", close=waits)
         held = Held(self)
         try:
             async with asyncio.timeout(timeout_s):
@@ -136,7 +139,7 @@ def multipart(content_type: str, body: bytes, most: int) -> list[Part]:
     def begin() -> None:
         nonlocal disposition
         if len(parts) == most:
-            raise Refused(413, f"the form has more than the {most} pictures that are taken at once", "pictures")
+            raise Refused(422, f"the form has more than the {most} fields that are taken at once", "pictures")
         parts.append(Part())
         disposition = b""
 
@@ -203,8 +206,8 @@ def choice(name: str, value: str, known: Sequence[str]) -> str:
     return value
 
 
-def asked_of_noise(body: bytes, *, most: int, texts: bool) -> tuple[int, int | None, list[str]]:
-    """(n, seed, sentences) of the JSON of `POST /v1/generate`. texts: are sentences needed? Errors: Refused."""
+def asked_of_noise(body: bytes, *, most: int, texts: bool) -> tuple[int, int | None, str | None]:
+    """(n, seed, sentence) of the JSON of `POST /v1/generate`. texts: is a sentence needed? Errors: Refused."""
     try:
         values = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -216,20 +219,13 @@ def asked_of_noise(body: bytes, *, most: int, texts: bool) -> tuple[int, int | N
             raise Refused(422, f"{name[:60]!r} cannot be asked here; there are n, seed, text")
     n = _whole("n", values.get("n", 1), 1, most)
     drawn = _whole("seed", values["seed"], 0, (1 << 63) - 1) if "seed" in values else None
-    said = values.get("text", [])
-    said = [said] if isinstance(said, str) else said
-    if not isinstance(said, list) or not all(isinstance(one, str) and len(one) <= 1000 for one in said):
-        raise Refused(422, "text must be a sentence of at most 1,000 characters, or a list of n of them")
-    if not all(one.strip() for one in said):
-        raise Refused(422, "text says nothing: it must be a sentence")
-    if bool(said) != texts:
-        raise Refused(422, "text is needed: what is to be seen" if texts else "text means nothing to this network")
-    if "text" in values and len(said) not in (1, n):
-        raise Refused(422, f"text must be one sentence or n = {n} of them, got {len(said)}")
-    try:
-        "".join(said).encode()
-    except UnicodeEncodeError as error:
-        raise Refused(422, "text has half a character (a lone surrogate)") from error
+    said = values.get("text")
+    if (said is not None) != texts or not isinstance(said, str | None):
+        raise Refused(422, "text must be a sentence: what is to be seen" if texts else "this network takes no text")
+    if said is not None and (not said.strip() or len(said) > 1000):
+        raise Refused(422, "text must say something, in at most 1,000 characters")
+    if said is not None and any("\ud800" <= letter <= "\udfff" for letter in said):
+        raise Refused(422, "text has half a character (a lone surrogate)")
     return n, drawn, said
 
 

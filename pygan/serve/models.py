@@ -70,9 +70,9 @@ class Model:
         """What the device made (c, h, w) of A, as a picture of the depth of the one given."""
         return apply.result(self, image, A[0], given)
 
-    def noise(self, n: int, seed: int, sentences: Sequence[str]) -> Noise:
-        """A job of n pictures. sentences: one for all or n, where the card asks for text."""
-        codes = torch.from_numpy(self._encoder.encode(sentences)).expand(n, -1) if self._encoder else None
+    def noise(self, n: int, seed: int, sentence: str | None) -> Noise:
+        """A job of n pictures. sentence: what is to be seen on all of them, where the card asks for text."""
+        codes = torch.from_numpy(self._encoder.encode([sentence])).expand(n, -1) if self._encoder else None
         return Noise(self.name, n, seed, codes)
 
     def plain(self) -> dict[str, Any]:

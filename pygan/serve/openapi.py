@@ -100,7 +100,7 @@ def _generate(name: str, model: Model, settings: Settings) -> dict[str, Any]:
         "seed": {"type": "integer", "minimum": 0, "maximum": (1 << 63) - 1},
     }
     if needs_text:
-        properties["text"] = {"type": "string", "minLength": 1, "maxLength": 1000, "pattern": "^[ -~]*[!-~][ -~]*$"}
+        properties["text"] = {"type": "string", "minLength": 1, "maxLength": 1000, "pattern": "\\S"}
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
     schema |= {"required": ["text"]} if needs_text else {}
     one = _pictures("The picture, for n = 1; else the pictures as JSON")

@@ -12,6 +12,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
@@ -184,7 +185,7 @@ class _Timed(H11Protocol):
         body = json.dumps({"error": line}).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
         with contextlib.suppress(h11.LocalProtocolError):  # an answer has begun, which can only be cut off
-            data = self.conn.send(h11.Response(status_code=status, headers=headers))
+            data = self.conn.send(h11.Response(status_code=status, headers=headers, reason=HTTPStatus(status).phrase))
             data += self.conn.send(h11.Data(data=body)) + self.conn.send(h11.EndOfMessage())
             self.transport.write(data)
         self.transport.close()
