@@ -28,6 +28,7 @@ import numpy as np
 
 from benchmarks import record
 from pygan import apply, pixels, use
+from pygan.data import index
 from pygan.errors import UserError
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
@@ -146,7 +147,9 @@ def throw_at_translate(run, work, count, seed, found, per_command=PER_COMMAND):
         if (after := seen(work, but=(output,))) != before:
             changed = sorted(name for name in after.keys() ^ before.keys()) or "contents"
             found.fault(f"something outside the output folder changed: {changed}")
-        _judge_files(laid, output, lines, as_folder, offline, found)
+        listed = set(index.list_images(given)) if as_folder else set()
+        passed_over = {path for path, _ in laid.values() if path not in listed} if as_folder else set()
+        _judge_files(laid, output, lines, passed_over, offline, found)
     return peak
 
 
@@ -170,8 +173,11 @@ def _watched(command, cwd, environment, limit_s):
         return code, errors.read().decode(errors="replace").splitlines(), usage.ru_maxrss / 1024
 
 
-def _judge_files(laid, output, lines, as_folder, offline, found):
-    """One result or one line for every file, and the right result for a good one."""
+def _judge_files(laid, output, lines, passed_over, offline, found):
+    """One result or one line for every file, and the right result where there is one.
+
+    passed_over: what a folder's listing leaves alone, hidden or without a picture's ending.
+    """
     made, told = {}, collections.Counter()
     for at, _, names in os.walk(output):
         for name in names:
@@ -184,7 +190,7 @@ def _judge_files(laid, output, lines, as_folder, offline, found):
     for token, (path, file) in laid.items():
         results = made.get(token, [])
         what = f"{file.why} ({file.kind}, {token})"
-        if len(results) + told[token] > 1:
+        if len(results) > 1 or told[token] > 1:  # a result may have one line: "several pages, the first is used"
             found.fault(f"{len(results)} results and {told[token]} lines for {what}")
         elif results:
             found.counts["translated"] += 1
@@ -197,17 +203,10 @@ def _judge_files(laid, output, lines, as_folder, offline, found):
             found.counts["one line"] += 1
             if file.meant == hostile_files.GOOD:
                 found.fault(f"refused, though nothing is wrong: {what}")
-        elif as_folder and _is_left_alone(path):
+        elif path in passed_over:
             found.counts["left alone in its folder"] += 1
         else:
             found.fault(f"neither a result nor a line: {what}")
-
-
-def _is_left_alone(path):
-    """Does a folder's listing pass over this file: hidden, or not called a picture?"""
-    from pygan.data import index
-
-    return path not in index.list_images(path.parent)
 
 
 def _token(text):

@@ -7,6 +7,7 @@ thousandfold or hostile to an EXIF reader, and among them some that nothing is w
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import random
@@ -181,11 +182,17 @@ def _huge_by_its_head(rng: random.Random) -> File:
     return File(data, kind, BAD, f"a {kind} that says it is huge")
 
 
+@functools.cache
+def _sixty_megabytes() -> bytes:
+    """Of zeros, as 58 KB of zlib."""
+    return zlib.compress(bytes(60_000_000), 9)
+
+
 def _bomb(rng: random.Random) -> File:
     """Compressed a thousandfold: pixels, texts and profiles in a PNG, frames in a GIF, tags in a TIFF."""
     which = rng.randrange(6)
     picture = zlib.compress(b"".join(b"\0" + bytes(48) for _ in range(16)))  # 16x16 RGB, no filter
-    zeros = zlib.compress(bytes(60_000_000), 9) if which in (0, 1, 2) else b""  # 58 KB of file
+    zeros = _sixty_megabytes() if which in (0, 1, 2) else b""
     if which == 0:
         name, lead = rng.choice(((b"zTXt", b"k\0\0"), (b"iTXt", b"k\0\1\0\0\0"), (b"iCCP", b"p\0\0")))
         return File(_png(16, 16, picture, _chunk(name, lead + zeros)), "png", EITHER, f"a {name.decode()} bomb")
