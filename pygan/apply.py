@@ -92,12 +92,19 @@ def network_input(network: Network, picture: Picture, options: Mapping[str, str]
         both = (card.recipe["input_channels"], card.recipe["output_channels"])
         A, B = sources.transform_pair(rgb, card.prepare, both if forward else both[::-1])
         laid = A if forward else B
+        if card.prepare == "canny" and forward and _only_ink(rgb):
+            laid = pixels.with_channels(rgb, channels, name)  # drawn edges; Canny would find both rims of each line
     else:
         laid = pixels.with_channels(laid, channels, name)
     A = torch.from_numpy(pixels.to_signed(laid)).permute(2, 0, 1)[None]
     if card.prepare == "mask" and card.recipe.get("direction", "AtoB") == "AtoB":
         transforms.cut_hole_(A)
     return A
+
+
+def _only_ink(rgb: np.ndarray) -> bool:
+    """Is a picture, uint8 (h, w, 3), of pure black and pure white, as Canny's own edges are?"""
+    return bool(((rgb == 0) | (rgb == 255)).all() and (rgb == rgb[:, :, :1]).all())
 
 
 def result(network: Network, image: Tensor, beside: Tensor, given: Picture) -> Picture:

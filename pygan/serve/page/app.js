@@ -20,6 +20,7 @@ const AFTER_FRAME_MS = 15; // between an answer and the next frame of the camera
 const state = {
   models: [],
   model: null,
+  last: null, // name of the model before a reload
   way: "",
   options: {}, // direction, to: as the query has them
   side: 256, // of the canvas in pixels; 0: a picture from outside goes as it is
@@ -35,10 +36,11 @@ const boards = {
 const shown = new Shown(parts);
 const key = new Key(parts);
 const camera = new Camera(parts["camera-shown"]);
-const upload = new Upload(parts, { changed: () => send(), arrived: () => choose("upload"), failed: (line) => tell(line) });
+const upload = new Upload(parts, { changed: () => state.way === "upload" && send(), arrived: () => choose("upload"), failed: (line) => tell(line) });
 const pen = new Pen(Object.values(boards), parts.overlay, brush, { stroke: () => send(), end: () => (drawn(), send()) });
 
 const live = new Live({
+  busy: (yes) => (document.body.dataset.busy = yes ? "yes" : "no"),
   start: () => mark("waiting"),
   result: showResult,
   trouble: troubled,
@@ -119,7 +121,8 @@ async function picture() {
     const frame = camera.frame(state.side);
     return frame && png(frame);
   }
-  return png(boards[state.way].pixels);
+  const { pixels } = boards[state.way];
+  return png(state.way === "draw" && models.readsEdges(state.model) ? examples.ink(pixels) : pixels);
 }
 
 function send() {
@@ -129,7 +132,7 @@ function send() {
     if (!given) return null;
     const query = new URLSearchParams(state.options);
     if (state.model.chance) query.set("seed", seedOf(parts.seed));
-    const asked = query.size ? `?${query}` : "";
+    const asked = String(query) && `?${query}`;
     const path = `/v1/translate/${encodeURIComponent(state.model.name)}${asked}`;
     return { path, options: { method: "POST", body: given, headers: { "Content-Type": given.type || "application/octet-stream" } }, given };
   });
@@ -161,7 +164,8 @@ async function load() {
 }
 
 function take(found) {
-  const same = found.find((model) => model.name === state.model?.name);
+  const last = state.model?.name ?? state.last;
+  const same = found.find((model) => model.name === last);
   state.models = found;
   parts.model.replaceChildren(...found.map((model) => new Option(model.name === model.gan ? model.name : `${model.name} · ${model.gan}`, model.name)));
   parts.model.disabled = found.length < 2;
@@ -286,11 +290,16 @@ function choose(way) {
   }
   parts.stage.setAttribute("aria-labelledby", `tab-${way}`);
   for (const one of document.querySelectorAll("[data-for]")) one.hidden = !one.dataset.for.split(" ").includes(way);
+  parts.colour.parentElement.hidden = way !== "draw" || models.isGrey(state.model, state.options.direction);
   // "As it is" has a meaning only for a picture that came from outside.
   parts["canvas-size"].lastElementChild.hidden = way !== "upload";
-  if (way !== "upload" && state.side === 0) resized(0);
+  if (way !== "upload" && state.side === 0) {
+    state.side = models.trainedSize(state.model) || 256;
+    parts["canvas-size"].value = state.side;
+    start();
+  }
   if (way === "camera") cameraShown();
-  parts.tools.hidden = way === "make";
+  parts.tools.hidden = parts["compare-box"].hidden = parts["save-pair"].hidden = way === "make";
   if (way === "make") {
     shown.clear("");
     make.begin();
@@ -316,6 +325,9 @@ function drawn() {
   parts.undo.disabled = !board?.canUndo;
   parts.redo.disabled = !board?.canRedo;
   for (const one of Object.values(boards)) fitBoard(one);
+  const { width, height } = board ?? {};
+  const own = board && (width !== state.side || height !== state.side) ? `${width} × ${height} pixels` : "";
+  parts["given-hint"].textContent = state.way === "upload" ? upload.note : own;
 }
 
 function fitBoard(board) {
@@ -324,8 +336,7 @@ function fitBoard(board) {
   board.canvas.style.height = `${height >= width ? 100 : (100 * height) / width}%`;
 }
 
-function resized(chosen) {
-  const side = chosen || state.way === "upload" ? chosen : models.trainedSize(state.model) || 256;
+function resized(side) {
   state.side = side;
   parts["canvas-size"].value = side;
   if (side) {
@@ -376,9 +387,44 @@ async function startCamera(begin) {
   sendFrame();
 }
 
+function cameraGone() {
+  parts["camera-trouble"].textContent = "The camera was taken away.";
+  stopCamera();
+}
+
 function stopCamera() {
   camera.stop();
   cameraShown();
+}
+
+// A reload, or a phone that forgets the page, loses nothing: what was drawn waits in this tab.
+
+function keep() {
+  try {
+    for (const [name, board] of Object.entries(boards)) {
+      if (board.touched) sessionStorage.setItem(`board/${name}`, board.canvas.toDataURL("image/png"));
+    }
+    if (state.model) sessionStorage.setItem("model", state.model.name);
+  } catch {
+    // There is no room, or no storage is allowed: then a reload begins anew.
+  }
+}
+
+async function restore() {
+  state.last = sessionStorage.getItem("model");
+  for (const [name, board] of Object.entries(boards)) {
+    const data = sessionStorage.getItem(`board/${name}`);
+    if (!data) continue;
+    const image = Object.assign(new Image(), { src: data });
+    await image.decode();
+    const [width, height] = [image.naturalWidth, image.naturalHeight];
+    const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
+    context.drawImage(image, 0, 0);
+    const pixels = context.getImageData(0, 0, width, height);
+    if (board.hard) toClasses(pixels.data);
+    board.load(pixels, { remember: false });
+    board.touched = true;
+  }
 }
 
 // What listens.
@@ -441,8 +487,8 @@ parts.dice.addEventListener("click", () => {
   parts.seed.value = Math.floor(Math.random() * 10_000);
   send();
 });
-parts["camera-start"].addEventListener("click", () => startCamera(() => camera.start()));
-parts["camera-turn"].addEventListener("click", () => startCamera(() => camera.turn()));
+parts["camera-start"].addEventListener("click", () => startCamera(() => camera.start(cameraGone)));
+parts["camera-turn"].addEventListener("click", () => startCamera(() => camera.turn(cameraGone)));
 parts["camera-stop"].addEventListener("click", stopCamera);
 parts["camera-hold"].addEventListener("click", async () => {
   await (camera.held ? camera.goOn() : camera.hold());
@@ -451,7 +497,8 @@ parts["camera-hold"].addEventListener("click", async () => {
   else sendFrame();
 });
 window.addEventListener("resize", () => pen.hide());
-document.addEventListener("visibilitychange", sendFrame);
+window.addEventListener("pagehide", keep);
+document.addEventListener("visibilitychange", () => (document.hidden ? keep() : sendFrame()));
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input:not([type=range]), textarea, select, dialog");
   const board = boards[state.way];
@@ -476,4 +523,6 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-load();
+restore()
+  .catch(() => {}) // no storage is allowed, or it holds no picture: the page begins anew
+  .then(load);

@@ -17,8 +17,8 @@ export class Camera {
     return this.#facing === "user";
   }
 
-  /** Ask for the camera and show it. Throws an Error whose message is one line for the user. */
-  async start() {
+  /** Ask for the camera and show it. ended: called when it is taken away. Throws an Error whose message is one line for the user. */
+  async start(ended) {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new Error(
         window.isSecureContext
@@ -40,14 +40,15 @@ export class Camera {
       throw new Error(plain[error.name] ?? `The camera does not start: ${error.message}`);
     }
     this.#stream = stream;
+    stream.getVideoTracks()[0]?.addEventListener("ended", ended);
     this.#video.srcObject = stream;
     await this.#video.play();
   }
 
   /** The other camera of a phone. */
-  async turn() {
+  async turn(ended) {
     this.#facing = this.mirrored ? "environment" : "user";
-    await this.start();
+    await this.start(ended);
   }
 
   stop() {

@@ -54,6 +54,16 @@ export function blank(side) {
   return pixels;
 }
 
+/** The pixels with every one black or white: edges as a network that was trained on Canny's knows them. */
+export function ink({ data, width, height }) {
+  const pixels = new ImageData(width, height);
+  for (let k = 0; k < data.length; k += 4) {
+    const white = 0.299 * data[k] + 0.587 * data[k + 1] + 0.114 * data[k + 2] >= 128;
+    pixels.data.set([255 * white, 255 * white, 255 * white, 255], k);
+  }
+  return pixels;
+}
+
 /** A small house in black lines on white. ImageData (side, side). */
 export function lines(side) {
   return painted(side, (to) => {

@@ -6,12 +6,14 @@ export class Key {
 
   constructor(parts) {
     this.#parts = parts;
-    parts["key-box"].addEventListener("cancel", (event) => event.preventDefault()); // nothing works without it
+    parts["key-box"].addEventListener("close", () => {
+      if (this.#asked) parts["key-box"].showModal(); // nothing works without it
+    });
   }
 
   /** Resolves when the server has taken a key. */
   ask() {
-    this.#asked ??= this.#open().finally(() => (this.#asked = null));
+    this.#asked ??= this.#open();
     return this.#asked;
   }
 
@@ -38,6 +40,7 @@ export class Key {
           return;
         }
         key.value = "";
+        this.#asked = null;
         box.close();
         taken();
       };

@@ -61,7 +61,7 @@ export async function call(path, options = {}, signal = undefined) {
 
 /**
  * The newest job, and only that. A job is a function that makes {path, options, ...} at the moment it is sent.
- * told: {start(), result(request, answer, ms), trouble(error, seconds|null), key() -> Promise}.
+ * told: {busy(yes), start(), result(request, answer, ms), trouble(error, seconds|null), key() -> Promise}.
  */
 export class Live {
   #told;
@@ -100,12 +100,14 @@ export class Live {
   async #pump() {
     if (this.#busy) return;
     this.#busy = true;
+    this.#told.busy(true);
     while (this.#next) {
       const job = this.#next;
       this.#next = null;
       await this.#one(job);
     }
     this.#busy = false;
+    this.#told.busy(false);
   }
 
   async #one(job) {

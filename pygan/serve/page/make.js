@@ -40,6 +40,7 @@ export class Make {
   begin() {
     const model = this.#told.model();
     if (!model || !model.acts?.includes("generate")) return;
+    if (model.needs_text && !this.#parts["make-text"].value.trim()) return;
     this.#live.ask(async () => {
       const asked = { n: this.#number("make-number", 1, Number(this.#parts["make-number"].max)), seed: this.#number("make-seed", 0, MOST_SEED - 1) };
       if (model.needs_text) asked.text = this.#parts["make-text"].value.trim();

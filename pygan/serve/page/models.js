@@ -15,6 +15,16 @@ export function readsLabels(model, direction) {
   return model.prepare !== "labels" || channels(model, direction)[0] === 12;
 }
 
+/** Was it trained on the edges that Canny finds? Then a drawing goes as pure black and white. */
+export function readsEdges(model) {
+  return model.prepare === "canny";
+}
+
+/** Does it see no colour? */
+export function isGrey(model, direction) {
+  return readsEdges(model) || ["grey", "lab"].includes(model.prepare) || channels(model, direction)[0] === 1;
+}
+
 function hasFaces(model) {
   return Boolean(model.options?.to?.length);
 }

@@ -40,9 +40,17 @@ function rows({ data, width, height }) {
   return out;
 }
 
+function byCanvas(pixels) {
+  const { width, height } = pixels;
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.getContext("2d", { alpha: false }).putImageData(pixels, 0, 0);
+  return new Promise((done) => canvas.toBlob(done, "image/png"));
+}
+
 /** RGBA pixels {data, width, height} -> a PNG Blob of their RGB. The pixels are read before the first wait. */
 export async function png(pixels) {
   const raw = rows(pixels);
+  if (!window.CompressionStream) return byCanvas(pixels); // Safari before 16.4, Firefox before 113
   const header = new Uint8Array(13);
   const view = new DataView(header.buffer);
   view.setUint32(0, pixels.width);

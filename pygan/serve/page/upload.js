@@ -47,6 +47,12 @@ export class Upload {
     });
   }
 
+  /** A line about the picture: its size, or its name where this browser cannot show it. */
+  get note() {
+    if (!this.#own) return "";
+    return this.#image ? `${this.#image.naturalWidth} × ${this.#image.naturalHeight} pixels` : this.#file.name;
+  }
+
   /** The picture is this file from now on. */
   async take(file) {
     if (!READS.test(file.type) && !READS.test(file.name ?? "")) {
@@ -76,16 +82,14 @@ export class Upload {
     if (this.#image) URL.revokeObjectURL(this.#image.src);
     this.#file = file;
     this.#image = image;
-    const { "upload-shown": shown, edit, "given-hint": hint } = this.#parts;
+    const { "upload-shown": shown, edit } = this.#parts;
     edit.disabled = !image;
     if (image) {
       shown.src = image.src;
       fit(shown, image.naturalWidth, image.naturalHeight);
-      hint.textContent = this.#own ? `${image.naturalWidth} × ${image.naturalHeight} pixels` : "";
     } else {
       shown.removeAttribute("src");
       shown.alt = `${file.name}: this browser cannot show it; it is sent as it is`;
-      hint.textContent = file.name;
     }
   }
 
