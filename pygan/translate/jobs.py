@@ -46,7 +46,7 @@ def jobs(inputs: Sequence[str], output: Path, kind: str, piped: bytes | None) ->
     kind: the format asked for. piped: what "-" stands for.
     Errors: UserError where there is none, or where a result would replace an input.
     """
-    found: dict[Path, tuple[Path, Path]] = {}  # file -> (as it was named, where below `output`)
+    found: dict[str, tuple[Path, Path]] = {}  # file -> (as it was named, where below `output`)
     made: list[Job] = []
     taken: set[Path] = set()
     for text in inputs:
@@ -56,7 +56,7 @@ def jobs(inputs: Sequence[str], output: Path, kind: str, piped: bytes | None) ->
             made.append(Job(piped, "standard input", output / "stdin", native))
             continue
         for path, below in _matches(text, output):
-            found.setdefault(path.resolve(), (path, below))
+            found.setdefault(real(path), (path, below))
     for path, below in found.values():
         target = below.with_suffix("")
         if target in taken:  # a.jpg and a.png, or the same name from two folders
@@ -67,7 +67,7 @@ def jobs(inputs: Sequence[str], output: Path, kind: str, piped: bytes | None) ->
         taken.add(target)
         job = Job(path, shown(path), output / target, "npy" if path.suffix.lower() == ".npy" else "")
         for file in job.files(kind):
-            if file.resolve() in found:
+            if real(file) in found:
                 raise UserError(f"{shown(file)} is one of the inputs and would be replaced; choose another -o")
         made.append(job)
     return made
@@ -80,7 +80,12 @@ def shown(path: Path) -> str:
 
 def safe(target: Path, output: Path) -> bool:
     """Whether a result would lie in the output folder once links are followed."""
-    return target.parent.resolve().is_relative_to(output.resolve())
+    return Path(real(target.parent)).is_relative_to(real(output))
+
+
+def real(path: Path) -> str:
+    """The path with its links followed; of links in a circle, which `Path.resolve` refuses, as far as that goes."""
+    return os.path.realpath(path)
 
 
 def _matches(text: str, output: Path) -> list[tuple[Path, Path]]:
@@ -99,7 +104,7 @@ def _matches(text: str, output: Path) -> list[tuple[Path, Path]]:
         if not match.is_dir():
             pairs.append((match, Path(match.name)))
             continue
-        inside = [path for path in list_images(match, ENDINGS) if output.resolve() not in path.resolve().parents]
+        inside = [path for path in list_images(match, ENDINGS) if not Path(real(path)).is_relative_to(real(output))]
         if not inside and len(matches) == 1:
             raise UserError(f"{shown(match)} holds no picture ({', '.join(sorted(ENDINGS))})")
         pairs += [(path, path.relative_to(match)) for path in inside]

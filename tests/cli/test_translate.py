@@ -1,0 +1,430 @@
+"""`pygan translate` on files: formats, depths, names, pipes, what goes wrong, and an interruption."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inverting import Inverts
+from PIL import Image
+
+from pygan import pixels, use
+from pygan.__main__ import main
+from pygan.pixels import Picture
+from pygan.translate.jobs import jobs
+
+PROGRAM = [sys.executable, str(Path(__file__).parent.parent / "inverting.py")]
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """The network that `pygan translate` finds; its channels may be changed."""
+    made = Inverts()
+    monkeypatch.setattr(use, "network", lambda *args: made)
+    return made
+
+
+def drawn(shape, dtype=np.uint8, seed=0):
+    values = np.random.default_rng(seed).random(shape)
+    return values.astype(dtype) if np.dtype(dtype).kind == "f" else np.rint(values * np.iinfo(dtype).max).astype(dtype)
+
+
+def write(path, picture, kind="png"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pixels.encode(picture, kind))
+    return path
+
+
+def inverted(values):
+    return 1 - values if values.dtype.kind == "f" else np.iinfo(values.dtype).max - values
+
+
+def translate(*words):
+    return main(["translate", "RUN", *map(str, words)])
+
+
+# Formats and depths.
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("png", np.uint8), ("png", np.uint16), ("webp", np.uint8), ("tiff", np.uint8), ("tiff", np.uint16),
+     ("tiff", np.float32), ("npy", np.uint8), ("npy", np.uint16), ("npy", np.float32)],
+)  # fmt: skip
+def test_depth_channels_and_alpha_are_kept(network, tmp_path, kind, dtype, channels, alpha):
+    if pixels.why_not(kind, dtype, channels, alpha=alpha) or (kind == "npy" and alpha):
+        pytest.skip("no such file")
+    network.card = Inverts(3 if kind == "webp" else channels).card
+    given = drawn((20, 30, channels + alpha), dtype)
+    picture = Picture(given[:, :, :channels], given[:, :, channels] if alpha else None)
+    source = write(tmp_path / f"in{pixels.suffix(kind)}", picture, kind)
+    assert translate(source, "-o", tmp_path / "out") == 0
+    (result,) = (tmp_path / "out").iterdir()
+    own = "npy" if kind == "npy" else "tiff" if channels == 5 or dtype == np.float32 else "png"
+    assert result.name == f"in{pixels.suffix(own)}"
+    got = pixels.read(result)
+    assert got.pixels.dtype == dtype
+    seen = pixels.read(source)
+    np.testing.assert_allclose(
+        got.pixels.astype(float), inverted(pixels.with_channels(pixels.on_white(seen), got.pixels.shape[2])), atol=1e-6
+    )
+    if alpha:
+        np.testing.assert_array_equal(got.alpha, picture.alpha)
+    else:
+        assert got.alpha is None
+
+
+@pytest.mark.parametrize(("depth", "dtype"), [("8", np.uint8), ("16", np.uint16), ("float", np.float32)])
+@pytest.mark.parametrize("given", [np.uint8, np.uint16, np.float32])
+def test_another_depth_may_be_asked_for(network, tmp_path, given, depth, dtype):
+    values = drawn((16, 16, 3), given)
+    source = write(tmp_path / "in.tif", Picture(values), "tiff")
+    assert translate(source, "-o", tmp_path / "out", "--depth", depth) == 0
+    (result,) = (tmp_path / "out").iterdir()
+    got = pixels.read(result).pixels
+    assert got.dtype == dtype
+    exact = inverted(values).astype(float) / (1 if given == np.float32 else np.iinfo(given).max)
+    step = {"8": 0.5 / 255, "16": 0.5 / 65535, "float": 1e-6}[depth]
+    assert np.abs(got / (1 if depth == "float" else np.iinfo(dtype).max) - exact).max() <= step + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tiff", "npy"])
+def test_another_format_may_be_asked_for(network, tmp_path, kind):
+    soft = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (64, 1, 3))
+    source = write(tmp_path / "in.png", Picture(soft))
+    assert translate(source, "-o", tmp_path / "out", "--format", kind) == 0
+    got = pixels.read(tmp_path / "out" / f"in{pixels.suffix(kind)}").pixels
+    assert np.abs(got.astype(int) - inverted(soft)).max() <= (4 if kind == "jpg" else 0)
+
+
+def test_quality_is_heard(network, tmp_path):
+    source = write(tmp_path / "in.png", Picture(drawn((64, 64, 3))))
+    sizes = []
+    for quality in ("5", "95"):
+        out = tmp_path / quality
+        assert translate(source, "-o", out, "--format", "jpg", "--quality", quality) == 0
+        sizes.append((out / "in.jpg").stat().st_size)
+    assert sizes[0] < sizes[1] / 2
+
+
+def test_floats_of_another_range_come_back_in_it(network, tmp_path, capfd):
+    values = drawn((16, 16, 3), np.float32) * 900 + 100
+    np.save(tmp_path / "in.npy", values)
+    assert translate(tmp_path / "in.npy", "-o", tmp_path / "out") == 2
+    assert "--float-range LO,HI" in capfd.readouterr().err
+    assert translate(tmp_path / "in.npy", "-o", tmp_path / "out", "--float-range", "100,1000") == 0
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "in.npy"), 1100 - values, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--format", "jpg", "--depth", "16"), "a jpg cannot hold 16 bits"),
+        (("--format", "png", "--depth", "float"), "a png cannot hold float"),
+        (("--quality", "50"), "add --format jpg"),
+        (("--format", "jpg", "--quality", "0"), "from 1 to 100"),
+        (("--float-range", "3"), "two numbers"),
+        (("--float-range", "3,1"), "two numbers"),
+        (("--float-range=0,nan",), "two numbers"),
+        (("--batch", "0"), "at least 1"),
+        (("--stream", "gif"), "must be auto, mjpeg, png or rgb24"),
+        (("--stream", "rgb24:0x5"), "standard output"),
+    ],
+)
+def test_flags_that_fit_no_picture_are_one_line(network, tmp_path, capfd, words, says):
+    source = write(tmp_path / "in.png", Picture(drawn((16, 16, 3))))
+    assert translate(source, "-o", tmp_path / "out", *words) == 2
+    line = capfd.readouterr().err.strip()
+    assert says in line
+    assert "\n" not in line
+    assert not network.batches or network.batches == [(1, 3, 32, 32)]  # of the options
+    assert not (tmp_path / "out").exists()
+
+
+def test_five_channels_as_png_are_refused_before_any_picture_is_opened(network, tmp_path, capfd):
+    network.card = Inverts(5).card
+    assert translate(write(tmp_path / "in.png", Picture(drawn((16, 16, 3)))), "-o", tmp_path, "--format", "png") == 2
+    assert "a png cannot hold 5 channels" in capfd.readouterr().err
+
+
+def test_a_picture_that_the_format_cannot_hold_is_left_out(network, tmp_path, capfd):
+    both = drawn((16, 16, 4))
+    write(tmp_path / "in" / "a.png", Picture(both[:, :, :3], both[:, :, 3]))
+    write(tmp_path / "in" / "b.png", Picture(both[:, :, :3]))
+    write(tmp_path / "in" / "c.png", Picture(drawn((16, 16, 3), np.uint16)))
+    network.batches.clear()
+    assert translate(tmp_path / "in", "-o", tmp_path / "out", "--format", "jpg") == 2
+    said = capfd.readouterr().err
+    assert "a.png: a jpg cannot hold transparency" in said
+    assert "c.png: a jpg cannot hold 16 bits" in said
+    assert "--depth 8" in said
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.jpg"]
+    assert sum(shape[0] for shape in network.batches) == 2  # of the options, and one picture
+
+
+def test_a_picture_of_other_channels_costs_its_neighbours_nothing(network, tmp_path, capfd):
+    for name, channels in (("a", 3), ("b", 5), ("c", 1)):
+        write(tmp_path / "in" / f"{name}.tif", Picture(drawn((16, 16, channels))), "tiff")
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 2
+    assert "b.tif: it has 5 channels, the network takes 3" in capfd.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+
+# Batches, order, memory.
+
+
+def test_pictures_of_one_size_go_together_whatever_lies_between(network, tmp_path):
+    for k in range(12):
+        write(tmp_path / "in" / f"{k:02}.png", Picture(drawn((16, 16 + 8 * (k % 2), 3), seed=k)))
+    network.batches.clear()
+    assert translate(tmp_path / "in", "-o", tmp_path / "out", "--batch", "3") == 0
+    assert sorted(network.batches[1:]) == [(3, 3, 16, 16)] * 2 + [(3, 3, 16, 24)] * 2
+    for path in (tmp_path / "in").iterdir():
+        got = pixels.read(tmp_path / "out" / path.name).pixels
+        np.testing.assert_array_equal(got, 255 - pixels.read(path).pixels)
+
+
+def test_sizes_without_end_do_not_wait_for_each_other(network, tmp_path):
+    for k in range(20):
+        write(tmp_path / "in" / f"{k:02}.png", Picture(drawn((16, 16 + k, 3))))
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 20
+
+
+def test_where_the_memory_ends_pictures_go_alone(network, tmp_path, monkeypatch, capfd):
+    for k in range(3):
+        write(tmp_path / "in" / f"{k}.png", Picture(drawn((16, 16, 3), seed=k)))
+    write(tmp_path / "in" / "large.png", Picture(drawn((40, 40, 3))))
+    plain = network.translate
+
+    def scarce(A, rng=None, **options):
+        if A.shape[0] > 1 or A.shape[2] > 32:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return plain(A, rng, **options)
+
+    monkeypatch.setattr(network, "translate", scarce)
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 2
+    said = capfd.readouterr().err
+    assert "large.png: 40x40 pixels do not fit into the memory; use --tile" in said
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png"]
+
+
+def test_dropout_in_use_puts_every_picture_alone(network, tmp_path):
+    network.card = Inverts(chance=True).card
+    for k in range(3):
+        write(tmp_path / "in" / f"{k}.png", Picture(drawn((16, 16, 3), seed=k)))
+    network.batches.clear()
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert [shape[0] for shape in network.batches[1:]] == [1, 1, 1]
+
+
+# Names and places.
+
+
+def test_results_that_are_there_stay_whatever_their_kind(network, tmp_path, capfd):
+    write(tmp_path / "in" / "a.tif", Picture(drawn((16, 16, 3), np.float32)), "tiff")
+    write(tmp_path / "in" / "b.png", Picture(drawn((16, 16, 3))))
+    argv = (tmp_path / "in", "-o", tmp_path / "out")
+    assert translate(*argv) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert set(before) == {"a.tif", "b.png"}
+    assert translate(*argv) == 0
+    assert "2 results were already in" in capfd.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    assert translate(*argv, "--overwrite") == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} != before
+
+
+def test_names_of_all_sorts_come_back(network, tmp_path, capfdbinary):
+    names = [b"plain.png",
+             "umlaut ä ☃.png".encode(), b"\xff\xfe not utf8.png", b"two\nlines.png", b"-o.png", b".png.png",
+             b"a..b.png", b"\x1b[31mred.png", b"dots...png", b"*.png", b"[x].png"]  # fmt: skip
+    folder = os.fsencode(tmp_path / "in")
+    os.mkdir(folder)
+    for name in names:
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(pixels.encode(Picture(drawn((16, 16, 3)))))
+    with open(os.path.join(folder, b"bad \xff\n\x1b[2J.png"), "wb") as file:
+        file.write(b"no picture")
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 2
+    visible = sorted(name for name in names if not name.startswith(b"."))
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == visible
+    said = capfdbinary.readouterr().err
+    assert said.count(b"\n") == 1
+    assert b"\x1b" not in said
+
+
+def test_a_name_that_only_the_result_makes_too_long_is_left_out(network, tmp_path, capfd):
+    write(tmp_path / "in" / ("x" * 251 + ".png"), Picture(drawn((16, 16, 3))))
+    write(tmp_path / "in" / "y.png", Picture(drawn((16, 16, 3))))
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 2
+    assert "cannot write" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["y.png"]
+
+
+def test_links_in_circles_and_output_inside_the_input(network, tmp_path):
+    write(tmp_path / "in" / "a.png", Picture(drawn((16, 16, 3))))
+    write(tmp_path / "in" / "deep" / "b.png", Picture(drawn((16, 16, 3))))
+    (tmp_path / "in" / "deep" / "up").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "nowhere.png").symlink_to(tmp_path / "gone")
+    (tmp_path / "in" / "itself.png").symlink_to("itself.png")
+    out = tmp_path / "in" / "out"
+    for _ in range(2):
+        assert translate(tmp_path / "in", "-o", out, "--overwrite") == 2  # two links lead nowhere
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*.png")) == ["a.png", "deep/b.png"]
+
+
+def test_nothing_is_written_outside_the_output(network, tmp_path, monkeypatch, capfd):
+    work = tmp_path / "work"
+    write(work / "in" / "deep" / "a.png", Picture(drawn((16, 16, 3))))
+    write(tmp_path / "above.png", Picture(drawn((16, 16, 3))))
+    (tmp_path / "elsewhere").mkdir()
+    (work / "out").mkdir()
+    (work / "out" / "deep").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(work)
+    assert translate("../above.png", str(tmp_path / "above.png"), "../work/./in", "-o", "out") == 2
+    assert "leads out of it" in capfd.readouterr().err
+    assert [path.name for path in (work / "out").iterdir() if path.is_file()] == ["above.png"]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_an_input_is_never_replaced(network, tmp_path, capfd):
+    source = write(tmp_path / "a.png", Picture(drawn((16, 16, 3))))
+    before = source.read_bytes()
+    assert translate(source, "-o", tmp_path, "--overwrite") == 2
+    assert "would be replaced" in capfd.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_a_format_tells_names_apart_before_anything_is_read(tmp_path):
+    for name in ("a.tif", "a.png", "a.npy"):
+        (tmp_path / name).write_bytes(b"")
+    found = jobs([str(tmp_path)], tmp_path / "out", "auto", None)
+    assert sorted(job.target.name for job in found) == ["a", "a_png", "a_tif"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/dev/full"), reason="no full disk here")
+def test_a_full_disk_ends_it_with_one_line(network, tmp_path, monkeypatch, capfd):
+    import errno
+
+    from pygan.translate import files
+
+    for k in range(30):
+        write(tmp_path / "in" / f"{k:02}.png", Picture(drawn((16, 16, 3))))
+    plain, count = files.write_atomic, []
+
+    def fills(path, data):
+        count.append(path)
+        if len(count) > 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(path, data)
+
+    monkeypatch.setattr(files, "write_atomic", fills)
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "No space left on device" in said
+    assert "results so far are kept" in said
+    assert len(list((tmp_path / "out").iterdir())) == 10
+
+
+# A pipe.
+
+
+def piped(monkeypatch, data):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_standard_input_to_a_folder(network, tmp_path, monkeypatch):
+    values = drawn((16, 16, 3), np.uint16)
+    piped(monkeypatch, pixels.encode(Picture(values)))
+    assert translate("-", "-o", tmp_path / "out") == 0
+    np.testing.assert_array_equal(pixels.read(tmp_path / "out" / "stdin.png").pixels, 65535 - values)
+
+
+def test_standard_input_to_standard_output():
+    values = drawn((16, 16, 3), np.float32)
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    ran = subprocess.run(
+        [*PROGRAM, "translate", "RUN", "-", "-o", "-"], input=buffer.getvalue(), capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    np.testing.assert_allclose(np.load(io.BytesIO(ran.stdout)), 1 - values, atol=1e-6)
+
+
+def test_a_file_to_standard_output(network, tmp_path, capsysbinary):
+    values = drawn((16, 16, 3))
+    assert translate(write(tmp_path / "in.png", Picture(values)), "-o", "-", "--format", "webp") == 0
+    out = capsysbinary.readouterr().out
+    assert out[8:12] == b"WEBP"
+    np.testing.assert_array_equal(pixels.read(out).pixels, 255 - values)
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture"])
+def test_a_bad_picture_from_standard_input_is_one_line(network, monkeypatch, capsysbinary, data):
+    piped(monkeypatch, data)
+    assert translate("-", "-o", "-") == 2
+    said = capsysbinary.readouterr()
+    assert said.out == b""
+    assert said.err.startswith(b"pygan: error: cannot read standard input")
+    assert said.err.count(b"\n") == 1
+
+
+def test_only_one_picture_goes_to_standard_output(network, tmp_path, capfd):
+    for name in "ab":
+        write(tmp_path / f"{name}.png", Picture(drawn((16, 16, 3))))
+    assert translate(tmp_path, "-o", "-") == 2
+    assert "writes one picture and 2 are asked for" in capfd.readouterr().err
+
+
+# An interruption.
+
+
+def test_an_interruption_leaves_whole_files_and_says_how_many(network, tmp_path, capfd):
+    total = 60
+    for k in range(total):
+        write(tmp_path / "in" / f"{k:03}.png", Picture(drawn((64, 64, 3), seed=k)))
+    argv = [*PROGRAM, "translate", "RUN", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--batch", "2"]
+    child = subprocess.Popen(
+        argv, env={**os.environ, "PYGAN_TEST_SLOW": "0.05"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "out").glob("*.png"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    done = sorted((tmp_path / "out").iterdir())
+    assert f"interrupted; {len(done)} of {total} pictures" in said.decode()
+    assert "the same command goes on" in said.decode()
+    assert said.count(b"\n") == 1
+    assert 5 <= len(done) < total
+    for path in done:
+        with Image.open(path) as image:
+            image.load()
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").iterdir())) == total
+    assert f"{len(done)} results were already" in capfd.readouterr().err
+
+
+def test_progress_in_a_pipe_is_a_line_now_and_then(network, tmp_path, monkeypatch, capfd):
+    from pygan.translate import progress
+
+    monkeypatch.setattr(progress, "_PLAIN_EVERY_S", 0.0)
+    for k in range(4):
+        write(tmp_path / "in" / f"{k}.png", Picture(drawn((16, 16, 3), seed=k)))
+    assert translate(tmp_path / "in", "-o", tmp_path / "out", "--batch", "1") == 0
+    said = capfd.readouterr().out
+    assert "/4 pictures  " in said
+    assert " images/s  " in said
+    assert " left" in said
+    assert threading.active_count() < 20
