@@ -1,7 +1,8 @@
-"""The plain way to serve a network, written well: `python -m benchmarks.plain_server RUN PORT`
+"""The plain way to serve a network, written well: `python -m benchmarks.plain_server RUN PORT LEVEL`
 
 FastAPI and uvicorn, Pillow for the pictures, PyTorch's own layers in eval mode, one picture at a time through the
 network under a lock. Requests are handled in FastAPI's threads, so that decoding and encoding overlap with computing.
+LEVEL is how hard zlib tries on a PNG; Pillow's own is 6.
 The weights are those of a run of pix2pix (U-Net, running statistics, no dropout in use), so that its answers can be
 compared with pygan's.
 """
@@ -41,8 +42,8 @@ def network(run, device):
     return copy.eval().to(device), 2**recipe.levels
 
 
-def create(run, device):
-    """The application: POST a picture to /translate, get a PNG."""
+def create(run, device, level=6):
+    """The application: POST a picture to /translate, get a PNG of that zlib level."""
     net, multiple = network(run, device)
     lock, app = threading.Lock(), FastAPI()
 
@@ -63,7 +64,7 @@ def create(run, device):
             y = net(x.to(device)).cpu()
         pixels = y[0].permute(1, 2, 0).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         buffer = io.BytesIO()
-        Image.fromarray(pixels.numpy()).save(buffer, "PNG")
+        Image.fromarray(pixels.numpy()).save(buffer, "PNG", compress_level=level)
         return Response(buffer.getvalue(), media_type="image/png")
 
     return app
@@ -71,4 +72,5 @@ def create(run, device):
 
 if __name__ == "__main__":
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    uvicorn.run(create(sys.argv[1], where), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+    made = create(sys.argv[1], where, int(sys.argv[3]))
+    uvicorn.run(made, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")

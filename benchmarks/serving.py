@@ -1,14 +1,16 @@
 """How fast is `pygan serve` beside the plain way? `python -m benchmarks.serving [--sizes 64,128]`
 
-Two real servers over real HTTP, the same network on the same device: `plain_server.py` (FastAPI, Pillow, PyTorch
-eager, one picture at a time) and `pygan serve` with its defaults. Clients are a third process (`serving_client.py`),
-and the two servers take turns, round by round. Every answer is compared with the offline result (`pygan.apply`): one
-that is more than a grey level off is wrong, one that does not come or is not a picture is lost; either makes the
-benchmark fail. Rows go to results/serving.jsonl; `python -m benchmarks.table --write-only` writes README's table.
+Real servers over real HTTP, the same network on the same device: `plain_server.py` (FastAPI, Pillow, PyTorch eager, one
+picture at a time; once with Pillow's own PNG and once with a faster one) and `pygan serve` with its defaults. Clients
+are a process of their own (`serving_client.py`), and the servers take turns, round by round. Every answer is compared
+with the offline result (`pygan.apply`): one that is more than a grey level off is wrong, one that does not come or is
+not a picture is lost; either makes the benchmark fail. Rows go to results/serving.jsonl; `python -m benchmarks.table
+--write-only` writes README's table.
 """
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import socket
@@ -28,7 +30,7 @@ from pygan import apply, pixels, use
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {"cpu": (64, 128, 256), "cuda": (256, 512)}[DEVICE]
 NGF = {"cpu": 32, "cuda": 64}[DEVICE]
-WAYS = ("plain", "pygan")
+WAYS = ("plain", "plain, fast PNG", "pygan")  # the second: zlib level 1, as pygan
 OFF_BY = 1  # grey level
 PICTURES = 32  # of each size
 
@@ -64,10 +66,11 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         words = {
-            "plain": ["benchmarks.plain_server", str(run), str(self.port)],
+            "plain": ["benchmarks.plain_server", str(run), str(self.port), "6"],
+            "plain, fast PNG": ["benchmarks.plain_server", str(run), str(self.port), "1"],
             "pygan": ["pygan", "serve", f"bench={run}", "--port", str(self.port), "--device", DEVICE],
         }[way]
-        self.target = {"plain": "/translate", "pygan": "/v1/translate/bench"}[way]
+        self.target = "/v1/translate/bench" if way == "pygan" else "/translate"
         self._log = open(work / f"{way}.log", "wb")  # noqa: SIM115 (closed with the server)
         self._child = subprocess.Popen([sys.executable, "-m", *words], stdout=self._log, stderr=self._log)
 
@@ -142,8 +145,8 @@ def measure(args):
         run = args.run.resolve() if args.run else work / "run"
         if not args.run:
             train(run, args.ngf)
-        with Server("plain", run, work) as plain, Server("pygan", run, work) as ours:
-            servers = {"plain": plain, "pygan": ours}
+        with contextlib.ExitStack() as stack:
+            servers = {way: stack.enter_context(Server(way, run, work)) for way in WAYS}
             for server in servers.values():
                 server.wait()
             for size in args.sizes:
@@ -171,7 +174,7 @@ def _row(way, found, size, clients, args, stamp):
 def _told(row):
     figures = f"{row['images_per_s']:9.1f} images/s  p50 {row['p50_ms']:8.1f} ms  p99 {row['p99_ms']:8.1f} ms"
     ends = f"{row['answers']} answers, {row['lost']} lost, {row['wrong']} wrong, {row['refused']} told to come again"
-    return f"{row['size']:4} pixels {row['clients']:3} clients  {row['way']:6} {figures}  {ends}"
+    return f"{row['size']:4} pixels {row['clients']:3} clients  {row['way']:15} {figures}  {ends}"
 
 
 def table(rows):
@@ -183,22 +186,20 @@ def table(rows):
     newest = {key: found for key, found in newest.items() if set(found) == set(WAYS)}
     if not newest:
         return ["not yet run"]
-    head = ["device", "pixels", "clients", "plain, images/s", "pygan, images/s", "faster", "p50, ms: plain, pygan"]
-    head += ["p99, ms: plain, pygan", "lost", "wrong", "date, commit"]
+    head = ["device", "pixels", "clients", *(f"{way}, images/s" for way in WAYS), "against plain", "against fast PNG"]
+    head += ["p50, ms", "p99, ms", "lost", "wrong", "date, commit"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for (device, size, clients), found in sorted(newest.items()):
-        plain, ours = (found[way] for way in WAYS)
-        cells = [device, str(size), str(clients), f"{plain['images_per_s']:.1f}", f"{ours['images_per_s']:.1f}"]
-        cells += [f"{ours['images_per_s'] / plain['images_per_s']:.2f}x" if plain["images_per_s"] else ""]
-        cells += [f"{plain[name]:.0f}, {ours[name]:.0f}" for name in ("p50_ms", "p99_ms")]
-        cells += [f"{plain[name]}, {ours[name]}" for name in ("lost", "wrong")]
-        lines.append("| " + " | ".join([*cells, f"{ours['date']}, {ours['commit']}"]) + " |")
-    answers = sum(found[way]["answers"] for found in newest.values() for way in WAYS)
-    return [
-        *lines,
-        "",
-        f"{answers:,} answers, each compared with the offline result; two figures: plain, pygan.",
-    ]
+        each = [found[way] for way in WAYS]
+        rates = [row["images_per_s"] for row in each]
+        cells = [device, str(size), str(clients), *(f"{rate:.1f}" for rate in rates)]
+        cells += [f"{rates[-1] / rate:.2f}x" if rate else "" for rate in rates[:-1]]
+        cells += [", ".join(f"{row[name]:.0f}" for row in each) for name in ("p50_ms", "p99_ms")]
+        cells += [", ".join(str(row[name]) for row in each) for name in ("lost", "wrong")]
+        lines.append("| " + " | ".join([*cells, f"{each[-1]['date']}, {each[-1]['commit']}"]) + " |")
+    answers = sum(row["answers"] for found in newest.values() for row in found.values())
+    told = f"{answers:,} answers, each compared with the offline result. Several figures in a cell: {'; '.join(WAYS)}."
+    return [*lines, "", told]
 
 
 def _numbers(text):
