@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from pygan import outputs
 from pygan.errors import UserError, say
 from pygan.export import plain
-from pygan.ops.philox import new_rng
+from pygan.exported.network import label_code
 from pygan.recipe import BaseRecipe
 from pygan.use import Card, Trained
 
@@ -143,10 +141,23 @@ def form(trained: Trained, asked: Asked) -> Form:
     return dataclasses.replace(made, output=tuple(shape))
 
 
+def every(trained: Trained, asked: Asked) -> list[Form]:
+    """One form for each thing that a network does, of those that a single pass does."""
+    card, forms = (frozen(trained) if asked.frozen else trained).card, []
+    for act in _can(trained, card):
+        ways = card.options.get("direction", ("",)) if act == "translate" else ("",)
+        forms += [form(trained, dataclasses.replace(asked, what=act, direction=way)) for way in ways]
+    return forms
+
+
+def _can(trained: Trained, card: Card) -> list[str]:
+    return [act for act in card.acts if act == "generate" or _in_one_pass(trained.gan, trained.recipe)]
+
+
 def _act(trained: Trained, card: Card, asked: Asked) -> str:
     """What the file will do."""
     gan, recipe = trained.gan, trained.recipe
-    can = [act for act in card.acts if act == "generate" or _in_one_pass(gan, recipe)]
+    can = _can(trained, card)
     if asked.what and asked.what not in can:
         why = "" if asked.what not in card.acts else ", whose translation is a search that no file can hold"
         raise UserError(f"--what {asked.what} is not something that this network of {card.gan} does{why}; leave it out")
@@ -212,29 +223,3 @@ def _recorded_sizes(card: Card) -> dict[str, int]:
     step = card.multiple
     blocks = max(2, -(-max(card.least, 16) // step))  # a size of one is taken for one that is never another
     return {BATCH: 2, HEIGHT: blocks * step, WIDTH: (blocks + 1) * step}
-
-
-def label_code(gan: ModuleType, recipe: BaseRecipe, to: str) -> Tensor:
-    """What a GAN of many domains is told for a list of names: (1, k). Errors: UserError for names it does not know."""
-    return gan.codes(recipe, (to, to))[0][1]  # a walk has two stops
-
-
-def usual_where(gan: ModuleType, recipe: BaseRecipe, card: Card) -> Tensor | None:
-    """The place of a picture, (1, ...), that a GAN takes where none is given; None where it asks for no place."""
-    if "where" not in card.asks or "where" not in inspect.signature(gan.generate).parameters:
-        return None
-    told: list[Tensor] = []
-
-    class Listener(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(()))
-
-        def forward(self, *given: Any) -> Tensor:
-            told.extend(x for x in given if torch.is_tensor(x) and tuple(x.shape[1:]) == card.where)
-            return torch.zeros((1, 1, 1, 1))
-
-    gan.generate(Listener(), recipe, 1, new_rng(0, "cpu"), text=torch.zeros((1, card.text)))
-    return told[-1] if told else None
-
-

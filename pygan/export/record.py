@@ -134,3 +134,6 @@ def _silence() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+WRITERS = {"onnx": to_onnx, "torchscript": to_torchscript, "pt2": to_pt2}

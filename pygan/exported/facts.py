@@ -1,0 +1,101 @@
+"""What a file says about the network in it: read before anything of the network is.
+
+A flat table of words, the same in every kind of file. "pygan" is the card as JSON, from which `exported.load` restores
+it; the other keys say for people, and for programs without pygan, how pixels become inputs and outputs pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from pygan import gans, rundir
+from pygan.data import sources
+from pygan.errors import UserError
+from pygan.use import Card
+from pygan.version import __version__
+
+CARD = "pygan"  # the key of the card
+_ORDER = {1: "grey", 2: "a, b of Lab", 3: "red, green, blue", sources.N_CLASSES: "one plane per label"}
+_PREPARED = {
+    "none": "as they are",
+    "labels": "label maps: one plane per label, 1 where it is and -1 elsewhere",
+    "lab": "lightness of Lab",
+    "mask": "a square hole in the middle",
+}
+
+
+def write(card: Card, *, semantics: str, precision: str, kind: str) -> dict[str, str]:
+    """The table of a file. semantics: "kept", what the run does in use, or "frozen"; precision: of the weights."""
+    act = card.acts[0]
+    table = {
+        CARD: json.dumps(card.to_dict() | {"recipe": without_places(card)}),
+        "pygan_version": __version__,
+        "kind": kind,
+        "gan": card.gan,
+        "acts": ", ".join(card.acts),
+        "images_seen": str(card.images_seen),
+        "precision": precision,
+        "semantics": semantics,
+        "dropout": "on in use; the input seed, int64 {seed, offset}, decides its masks" if card.chance else "off",
+        "batch_statistics": {"own": "of each picture", "running": "running ones", "none": "none"}[card.statistics]
+        if act == "translate" or card.statistics != "own"
+        else "of all pictures of a call",
+        "layout": "NCHW",
+        "range": "-1 to 1; of 8 bits: v / 127.5 - 1, and back round((x + 1) * 127.5)",
+        "batch": str(card.batch or "any"),
+    }
+    if act == "translate":
+        way, (given, made) = next(iter(card.channels.items()))
+        height, width = card.size or ("any", "any")
+        table |= {
+            "direction": way or "AtoB",
+            "input_channels": f"{given}: {_ORDER.get(given, 'as trained')}",
+            "output_channels": f"{made}: {_ORDER.get(made, 'as trained')}",
+            "prepare": _PREPARED.get(card.prepare, card.prepare),
+            "size": f"{height} x {width} (height x width)",
+            "multiple": str(card.multiple),
+            "least": str(card.least),
+            "padding": "by reflection at the right and bottom to the multiple, cut away from the output",
+            "depth": "any; white is 1 and black -1: 65535 of 16 bits, 1.0 of floats",
+        }
+        if "to" in card.options:
+            table["labels"] = ", ".join(card.options["to"])
+    if "generate" in card.acts:
+        table["noise"] = f"z, {card.z} values"
+        if card.text:
+            table["text"] = f"an embedding of {card.text} values"
+    return table
+
+
+def read(table: Mapping[str, str], where: str) -> Card:
+    """The card of a table. Errors: UserError if there is none, or it is damaged."""
+    if CARD not in table:
+        raise UserError(f"{where} says nothing of its network: only files that `pygan export` wrote can be used")
+    try:
+        values = rundir.from_json(table[CARD])
+    except ValueError as error:
+        raise UserError(f"{where} is damaged (what it says of its network is not JSON); export it again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{where} is damaged (what it says of its network is no table); export it again")
+    return Card.from_dict(values, where)
+
+
+def inputs(card: Card) -> tuple[str, ...]:
+    """Names of the tensors that the recorded function takes, in their order."""
+    if "translate" not in card.acts:
+        return ("z", *card.asks)
+    return "image", *(["code"] if "to" in card.options else []), *(["seed"] if card.chance else [])
+
+
+def without_places(card: Card) -> dict[str, Any]:
+    """The recipe for others to see: of a path of this machine only its last part stays."""
+    recipe = dict(card.recipe)
+    for field in dataclasses.fields(gans.load(card.gan).Recipe):
+        value = recipe.get(field.name)
+        if isinstance(value, str) and (value.startswith("/") or (field.metadata["session"] and "/" in value)):
+            recipe[field.name] = PurePath(value).name
+    return recipe

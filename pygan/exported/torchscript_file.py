@@ -1,0 +1,62 @@
+"""A network from a TorchScript file."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pygan import device as devices
+from pygan.errors import UserError
+from pygan.exported import archive, facts
+from pygan.exported.network import Exported
+
+# What a network is made of in TorchScript's own language: functions of `torch`, and a few for the sizes of tensors.
+_CALL = re.compile(r"\b(torch|ops(?:\.\w+)+)\.(\w+)\(")
+_SPACES = {"torch", "ops.prim"}
+_WITH_FILES = {"save", "load", "from_file"}
+
+
+def read(path: Path, device: str = "auto") -> Exported:
+    """The network of a TorchScript file. Errors: UserError; OSError.
+
+    A file of `torch.save` has the same ending and is a pickle, which could run anything: it is not opened. Nor is
+    TorchScript that does anything else than compute with tensors.
+    """
+    found = archive.members(path, "TorchScript")
+    code = {name: info for name, info in found.items() if name.startswith("code/") and name.endswith(".py")}
+    if not code or "constants.pkl" not in found:
+        raise UserError(
+            f"{path} is no TorchScript but a pickle, which could run anything, and is not opened; `pygan import` takes "
+            "weights of other programs"
+        )
+    table = archive.table(path, found)
+    for name, info in code.items():
+        text = archive.read(path, info).decode("utf-8", "replace")
+        for space, function in _CALL.findall(text):
+            if space not in _SPACES or function in _WITH_FILES:
+                raise UserError(
+                    f"{path} is not opened: {name} calls {space}.{function}, which no network of pygan does"
+                )
+        if "__setstate__" in text:
+            raise UserError(f"{path} is not opened: {name} runs code when it is opened, which no network of pygan does")
+    card = facts.read(table, str(path))
+    names = facts.inputs(card)
+    where = devices.choose(device)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that TorchScript is deprecated is not the user's affair
+            module = torch.jit.load(str(path), map_location=where).eval()
+    except (RuntimeError, ValueError, EOFError) as error:
+        why = str(error).strip().partition("\n")[0][:160]
+        raise UserError(f"{path} is damaged ({why}); export it again") from error
+
+    def run(given: Mapping[str, Tensor]) -> Tensor:
+        with torch.inference_mode():
+            return module(*(given[name].to(where) for name in names)).float().cpu()
+
+    return Exported(card, where, str(path), run)

@@ -1,0 +1,572 @@
+"""Exported files: what they compute is what the run computes, and what is no such file is told from one."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import pickle
+import sys
+import zipfile
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import safetensors.torch
+import torch
+
+from pygan import apply, export, exported, gans, use
+from pygan.data import Facts
+from pygan.errors import UserError
+from pygan.export import mask, network, prove, record
+from pygan.exported import facts
+from pygan.nn import NormAct, place_
+from pygan.ops import philox
+from pygan.pixels import Picture
+
+FREE = network.Asked(dynamic=True)
+FIXED = network.Asked()
+
+
+def trained(name, **fields):
+    """A network of a GAN's tiny preset with weights as after training: norms and running statistics that moved."""
+    gan = gans.load(name)
+    recipe = gan.resolve(gan.Recipe(**{**gan.PRESETS["tiny"], **fields}), Facts())
+    torch.manual_seed(0)
+    net = gan.generator(recipe)
+    for module in net.modules():
+        if isinstance(module, NormAct):
+            if module.weight is not None:
+                module.weight.data.normal_(1, 0.3)
+                module.bias.data.normal_(0, 0.3)
+            if module.running_mean is not None:
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.3, 2)
+    return use.Trained(gan, recipe, place_(net, "cpu").requires_grad_(False), 1000, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def made_up_inputs(monkeypatch):
+    """No data set is drawn: a proof compares on made-up inputs, as where the run's data is gone."""
+
+    def gone(*_args):
+        raise UserError("no data")
+
+    monkeypatch.setattr(prove.given, "held_out", gone)
+
+
+def write(one, kind, path, asked=FIXED):
+    """A file of that kind, and the form that it was recorded from."""
+    form = network.form(one, asked)
+    semantics = "frozen" if asked.frozen else "kept"
+    record.WRITERS[kind](form, facts.write(form.card, semantics=semantics, precision="float32", kind=kind), path)
+    return form
+
+
+def proven(one, kind, path, asked=FIXED, tolerance=prove.TOLERANCE):
+    form = write(one, kind, path, asked)
+    made = exported.load(path, "cpu")
+    return form, made, prove.prove([form], made, path, tolerance)
+
+
+# --- parity -----------------------------------------------------------------------------------------------------------
+
+STILL = {"test_dropout": False}  # dropout's many small operators take most of the time
+TRANSLATING = {
+    "pix2pix": ("pix2pix", {}),
+    "pix2pix-nearest-running": ("pix2pix", {"upsample": "nearest", "test_bn": "running", "test_dropout": False}),
+    "pix2pix-instance-no-skips": ("pix2pix", {"norm": "instance", "in_affine": True, "skips": "none", **STILL}),
+    "pix2pix-none": ("pix2pix", {"norm": "none", "skips": "1,3", "concat": "encoder_first", **STILL}),
+    "pix2pix-keras": ("pix2pix", {"generator": "keras_unet", "bias": "all", **STILL}),
+    "pix2pix-keras-deconv": ("pix2pix", {"generator": "keras_unet", "upsample": "deconv", **STILL}),
+    "pix2pix-chainer": ("pix2pix", {"generator": "chainer", "dropout_levels": "2"}),
+    "cyclegan": ("cyclegan", {}),
+    "cyclegan-unet-batch": ("cyclegan", {"generator": "unet", "norm": "batch"}),
+    "cyclegan-replicate": ("cyclegan", {"padding": "replicate", "sum_relu": True}),
+    "stargan": ("stargan", {}),
+    "simgan": ("simgan", {}),
+    "simgan-paper": ("simgan", {"form": "paper"}),
+    "feature_gan": ("feature_gan", {}),
+    "bigan": ("bigan", {}),
+}
+FROM_NOISE = {
+    "began": ("began", {}),
+    "began-skips": ("began", {"skips": True, "residuals": True, "tanh": True}),
+    "ebgan": ("ebgan", {}),
+    "dcgan": ("dcgan", {}),
+    "dcgan-own": ("dcgan", {"test_bn": "batch"}),
+    "dcgan-dense": ("dcgan", {"arch": "do"}),
+    "cogan": ("cogan", {}),
+    "cogan-mnist": ("cogan", {"form": "mnist", "crop_size": 28}),
+    "bigan-ali": ("bigan", {"form": "ali"}),
+    "gan_int_cls": ("gan_int_cls", {}),
+    "gawwn-box": ("gawwn", {}),
+    "gawwn-keypoints": ("gawwn", {"where": "keypoints"}),
+    "stackgan": ("stackgan", {}),
+    "stackgan-tf-2": ("stackgan", {"arch": "tf", "stage": "2"}),
+}
+
+
+def test_every_gan_is_here():
+    assert {name for name, _ in (TRANSLATING | FROM_NOISE).values()} == set(gans.names())
+
+
+@pytest.mark.parametrize("case", TRANSLATING)
+def test_onnx_equals_the_run_at_other_sizes_and_batches(case, tmp_path):
+    name, fields = TRANSLATING[case]
+    _, made, proof = proven(trained(name, **fields), "onnx", tmp_path / "G.onnx", FREE)
+    assert len({shape[0] for shape in proof.shapes}) == 3
+    assert len({shape[1:] for shape in proof.shapes}) == 3
+    assert made.translate(*_anything(made)).std() > 0.01  # the images say something
+
+
+@pytest.mark.parametrize("case", FROM_NOISE)
+def test_onnx_from_noise_equals_the_run_at_other_batches(case, tmp_path):
+    name, fields = FROM_NOISE[case]
+    _, made, proof = proven(trained(name, **fields), "onnx", tmp_path / "G.onnx")
+    assert proof.shapes == ((1,), (2,), (3,))
+    more = {"text": torch.zeros((2, made.card.text))} if made.card.text else {}
+    assert made.generate(2, made.rng(3), **more).std() > 0.01
+
+
+def _anything(made, n=1):
+    way = made.card.direction({})
+    side = -(-32 // made.card.multiple) * made.card.multiple
+    image = torch.rand((n, made.card.channels[way][0], side, side), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return image, made.rng(5)
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "bigan"])
+def test_the_other_direction(name, tmp_path):
+    asked = network.Asked(direction="BtoA")
+    form, made, _ = proven(trained(name), "onnx", tmp_path / "G.onnx", asked)
+    assert made.card.options["direction"] == ("BtoA",)
+    assert list(made.card.channels) == ["BtoA"]
+    there = trained(name).translate(form.examples()[0], direction="AtoB")
+    assert (made.translate(form.examples()[0]) - there).abs().max() > 0.01
+    with pytest.raises(UserError, match="--direction AtoB"):
+        made.translate(form.examples()[0], direction="AtoB")
+
+
+def test_a_reconstruction_instead_of_noise(tmp_path):
+    one = trained("bigan", form="ali")
+    _, made, _ = proven(one, "onnx", tmp_path / "G.onnx", network.Asked(what="translate", dynamic=True))
+    assert made.card.acts == ("translate",)
+    with pytest.raises(UserError, match="makes none from noise"):
+        made.generate(1)
+
+
+def test_a_search_is_in_no_file():
+    with pytest.raises(UserError, match="a search that no file can hold"):
+        network.form(trained("cogan"), network.Asked(what="translate"))
+
+
+@pytest.mark.parametrize(
+    ("case", "asked"),
+    [("pix2pix", FREE), ("stargan", FREE), ("pix2pix-nearest-running", FIXED), ("gawwn-box", FIXED), ("began", FIXED)],
+)
+def test_torchscript_equals_the_run(case, asked, tmp_path):
+    name, fields = (TRANSLATING | FROM_NOISE)[case]
+    proven(trained(name, **fields), "torchscript", tmp_path / "G.pt", asked)
+
+
+def test_pt2_equals_the_run(tmp_path):
+    """The hardest of them: dropout, statistics of each picture, skips, any size."""
+    one = trained("pix2pix", ngf=4, dropout_levels="1")
+    form, _, _ = proven(one, "pt2", tmp_path / "G.pt2", FREE)
+    program = torch.export.load(tmp_path / "G.pt2")
+    assert not any("pygan" in str(node.target) for node in program.graph.nodes if node.op == "call_function")
+    assert form.card.chance
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "stackgan", "pix2pix"])
+def test_safetensors_are_the_run_bit_for_bit(name, tmp_path):
+    one = trained(name)
+    path = tmp_path / "G.safetensors"
+    export.write_safetensors(one, path)
+    made = exported.load(path, "cpu")
+    assert made.card == one.card
+    assert prove.prove(network.every(one, FIXED), made, tmp_path, 1e-30).largest == 0
+    before = path.read_bytes()
+    export.write_safetensors(one, path)
+    assert path.read_bytes() == before  # the library alone writes its keys in any order
+
+
+def test_half_weights(tmp_path):
+    one = trained("pix2pix")
+    half = dataclasses.replace(FREE, half=True)
+    proven(one, "onnx", tmp_path / "half.onnx", half, prove.HALF_TOLERANCE)
+    proven(one, "torchscript", tmp_path / "half.pt", half, prove.HALF_TOLERANCE)
+    model = onnx.load(tmp_path / "half.onnx")
+    types = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    assert types == {"image": onnx.TensorProto.FLOAT, "seed": onnx.TensorProto.INT64, "output": onnx.TensorProto.FLOAT}
+    assert {x.data_type for x in model.graph.initializer if len(x.dims) == 4} == {onnx.TensorProto.FLOAT16}
+    export.write_safetensors(one, tmp_path / "half.safetensors", half=True)
+    made = exported.load(tmp_path / "half.safetensors", "cpu")
+    difference = prove.prove(network.every(one, FIXED), made, tmp_path, prove.HALF_TOLERANCE).largest
+    assert difference > 0
+    export.write_safetensors(one, tmp_path / "whole.safetensors")
+    half, whole = ((tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole"))
+    assert half < 0.6 * whole
+
+
+def test_a_network_that_differs_is_found(tmp_path):
+    one = trained("simgan")
+    form, made, _ = proven(one, "onnx", tmp_path / "G.onnx")
+    next(one.net.parameters()).mul_(1.01)
+    with pytest.raises(prove.Differs, match=r"differs from the run by 0\.\d+ .*tolerance of 0\.0001"):
+        prove.prove([form], made, tmp_path, prove.TOLERANCE)
+
+
+# --- dropout ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rng", [(0, 0), (1, 2), ((1 << 40) + 7, (1 << 33) + 5), ((1 << 63) - 1, (1 << 32) - 1)])
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 8, 5, 3)])
+def test_masks_are_pygans_own(rng, shape):
+    rng = torch.tensor(rng)
+    for p, stream in ((0.5, 1), (0.3, (1 << 32) - 1)):
+        expected = philox.keep_mask(shape, p, rng, stream)
+        assert torch.equal(mask.keep_mask(shape, p, rng, stream), expected)
+
+
+def test_masks_are_the_same_in_onnx_runtime():
+    class Mask(torch.nn.Module):
+        def forward(self, x, rng):
+            return mask.keep_mask(tuple(x.shape), 0.3, rng, (1 << 31) + 9).float()
+
+    buffer = io.BytesIO()
+    examples = torch.zeros((2, 8, 4, 4)), torch.tensor([1, 2])
+    with record._silence(), record._bits_of_masks():
+        torch.onnx.export(
+            Mask(), examples, buffer, dynamo=False, opset_version=record.OPSET, input_names=["x", "rng"],
+            dynamic_axes={"x": {i: str(i) for i in range(4)}},
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(buffer.getvalue())
+    for rng in ((3, 4), ((1 << 40) + 7, (1 << 33) + 5), ((1 << 63) - 1, 0)):
+        shape = (3, 5, 7, 6)
+        (found,) = session.run(None, {"x": np.zeros(shape, np.float32), "rng": np.array(rng)})
+        expected = philox.keep_mask(shape, 0.3, torch.tensor(rng), (1 << 31) + 9)
+        assert np.array_equal(found > 0, expected.numpy())
+
+
+def test_the_seed_decides_and_freezing_takes_it_away(tmp_path):
+    one = trained("pix2pix")
+    _, kept, _ = proven(one, "onnx", tmp_path / "kept.onnx")
+    _, frozen, _ = proven(one, "onnx", tmp_path / "frozen.onnx", network.Asked(frozen=True))
+    image = _anything(kept)[0]
+    first, again, other = (kept.translate(image, kept.rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 0.01
+    assert torch.equal(frozen.translate(image, frozen.rng(1)), frozen.translate(image, frozen.rng(2)))
+    assert kept.card.chance
+    assert kept.card.statistics == "own"
+    assert not frozen.card.chance
+    assert frozen.card.statistics == "running"
+    told = {p.key: p.value for p in onnx.load(tmp_path / "frozen.onnx").metadata_props}
+    assert told["semantics"] == "frozen"
+    assert told["dropout"] == "off"
+    assert told["batch_statistics"] == "running ones"
+
+
+def test_no_picture_depends_on_its_neighbours(tmp_path):
+    _, made, _ = proven(trained("pix2pix", test_dropout=False), "onnx", tmp_path / "G.onnx")
+    image, _ = _anything(made, n=3)
+    torch.testing.assert_close(made.translate(image)[1:2], made.translate(image[1:2]), atol=1e-5, rtol=0)
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def test_onnx_has_standard_operators_and_no_warnings(tmp_path, capfd):
+    write(trained("pix2pix"), "onnx", tmp_path / "G.onnx", FREE)
+    model = onnx.load(tmp_path / "G.onnx")
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", record.OPSET)]
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+    assert not any(node.doc_string for node in model.graph.node)
+    assert os.getcwd().encode() not in (tmp_path / "G.onnx").read_bytes()
+    capfd.readouterr()
+    session = onnxruntime.InferenceSession(str(tmp_path / "G.onnx"), providers=["CPUExecutionProvider"])
+    assert capfd.readouterr() == ("", "")
+    assert [one.shape for one in session.get_inputs()] == [["batch", 3, "height", "width"], [2]]
+
+
+def test_what_a_file_says(tmp_path):
+    one = trained("cyclegan", data="/home/somebody/pictures")
+    said = {}
+    for kind, name in (("onnx", "G.onnx"), ("torchscript", "G.pt")):
+        form = write(one, kind, tmp_path / name)
+        made = exported.load(tmp_path / name, "cpu")
+        assert dataclasses.replace(made.card, recipe={}) == dataclasses.replace(form.card, recipe={})
+        assert made.card.size == (32, 32)
+        assert made.card.recipe["data"] == "pictures"
+        said[kind] = facts.write(form.card, semantics="kept", precision="float32", kind=kind)
+    told = {p.key: p.value for p in onnx.load(tmp_path / "G.onnx").metadata_props}
+    assert told == said["onnx"]
+    assert told["range"].startswith("-1 to 1")
+    assert told["layout"] == "NCHW"
+    assert told["direction"] == "AtoB"
+    assert told["size"].startswith("32 x 32")
+    assert told["multiple"] == "4"
+    assert "reflection" in told["padding"]
+    with zipfile.ZipFile(tmp_path / "G.pt") as archive:
+        member = next(name for name in archive.namelist() if name.endswith("extra/pygan.json"))
+        assert json.loads(archive.read(member)) == said["torchscript"]
+
+
+def test_only_weights_that_are_used_are_in_a_file(tmp_path):
+    one = trained("cyclegan")
+    write(one, "torchscript", tmp_path / "G.pt")
+    used = sum(p.numel() for p in one.net.AtoB.parameters()) * 4
+    assert used < (tmp_path / "G.pt").stat().st_size < 1.5 * used + 100_000
+    found = torch.jit.load(tmp_path / "G.pt").state_dict()
+    assert sum(x.numel() for x in found.values()) * 4 <= used
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript"])
+def test_pictures_of_a_size_that_a_file_does_not_take(kind, tmp_path):
+    path = tmp_path / ("G.onnx" if kind == "onnx" else "G.pt")
+    write(trained("simgan"), kind, path)
+    made = exported.load(path, "cpu")
+    with pytest.raises(UserError, match=r"takes pictures of 32x32 pixels alone, got 36x32 .*--dynamic"):
+        made.translate(torch.zeros((1, 3, 36, 32)))
+    with pytest.raises(UserError, match="takes pictures of 3 channels, got 1"):
+        made.translate(torch.zeros((1, 1, 32, 32)))
+    with pytest.raises(UserError, match="makes none from noise"):
+        made.generate(1)
+
+
+def test_a_fixed_number_of_pictures(tmp_path):
+    one = trained("simgan")
+    _, made, _ = proven(one, "onnx", tmp_path / "G.onnx", network.Asked(batch=4))
+    image, _ = _anything(made, n=6)
+    for n in (1, 4, 6):
+        torch.testing.assert_close(made.translate(image[:n]), one.translate(image[:n]), atol=1e-4, rtol=0)
+    _, drops, _ = proven(trained("pix2pix"), "onnx", tmp_path / "drops.onnx", network.Asked(batch=2))
+    image, rng = _anything(drops, n=3)
+    torch.testing.assert_close(
+        drops.translate(image[:1], rng), trained("pix2pix").translate(image[:1], rng), atol=1e-4, rtol=0
+    )
+    with pytest.raises(UserError, match="2 at once"):
+        drops.translate(image, rng)
+
+
+@pytest.mark.parametrize("transform", ["none", "canny", "lab"])
+def test_pictures_go_through_a_file_as_through_the_run(transform, tmp_path):
+    channels = {"lab": (1, 2), "canny": (1, 3), "none": (3, 3)}[transform]
+    fields = {"input_transform": transform, "input_channels": channels[0], "output_channels": channels[1]}
+    one = trained("pix2pix", direction="AtoB", **fields)
+    write(one, "onnx", tmp_path / "G.onnx", FREE)
+    made = exported.load(tmp_path / "G.onnx", "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (45, 61, 3), dtype=np.uint8)
+    alpha = np.full((45, 61), 100, np.uint8)
+    for picture in (Picture(pixels), Picture(pixels.astype(np.uint16) * 257, alpha.astype(np.uint16))):
+        (expected,), (got,) = (apply.translated(x, [picture], seed=3) for x in (one, made))
+        assert got.pixels.dtype == picture.pixels.dtype
+        assert got.size == picture.size
+        step = 1 if picture.pixels.dtype == np.uint8 else 8
+        assert np.abs(got.pixels.astype(int) - expected.pixels.astype(int)).max() <= step
+
+
+def test_labels_by_their_names(tmp_path):
+    one = trained("stargan")
+    write(one, "onnx", tmp_path / "G.onnx", FREE)
+    made = exported.load(tmp_path / "G.onnx", "cpu")
+    names = made.card.options["to"]
+    image, _ = _anything(made)
+    for to in (names[0], names[-1]):
+        torch.testing.assert_close(made.translate(image, to=to), one.translate(image, to=to), atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match="does not know 'Ghost'"):
+        made.translate(image, to="Ghost")
+    with pytest.raises(UserError, match="--to is missing"):
+        made.translate(image)
+
+
+def test_noise_is_drawn_as_the_run_draws_it(tmp_path):
+    for case in ("dcgan", "gawwn-box"):
+        name, fields = FROM_NOISE[case]
+        one = trained(name, **fields)
+        write(one, "onnx", tmp_path / "G.onnx")
+        made = exported.load(tmp_path / "G.onnx", "cpu")
+        more = {"text": torch.randn((3, made.card.text))} if made.card.text else {}
+        for rng in (one.rng(9), None):  # where: the GAN's own, where none is given
+            torch.testing.assert_close(made.generate(3, rng, **more), one.generate(3, rng, **more), atol=1e-4, rtol=0)
+    with pytest.raises(UserError, match="what a text says"):
+        made.generate(1)
+
+
+# --- what is no such file ---------------------------------------------------------------------------------------------
+
+
+class Payload:
+    """A pickle that leaves a file behind where it is opened."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def _zip(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def _rewritten(source, target, change):
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    _zip(target, members)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """One good file of each kind, small."""
+    folder = tmp_path_factory.mktemp("files")
+    one = trained("ebgan")
+    write(one, "onnx", folder / "G.onnx")
+    write(one, "torchscript", folder / "G.pt")
+    write(one, "pt2", folder / "G.pt2")
+    export.write_safetensors(one, folder / "G.safetensors")
+    return folder
+
+
+ENDINGS = ("onnx", "pt", "pt2", "safetensors")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_damaged_files_are_one_line(files, ending, tmp_path):
+    good = (files / f"G.{ending}").read_bytes()
+    exported.load(files / f"G.{ending}", "cpu")
+    path = tmp_path / f"bad.{ending}"
+    rng = np.random.default_rng(0)
+    for data in (b"", b"\0" * 100, rng.bytes(5000), good[: len(good) // 2], good[:-30], b"PK\x03\x04" + rng.bytes(99)):
+        path.write_bytes(data)
+        _refused(path)
+    for _ in range(12):  # bits that flip: either a line, or a network that still paints
+        data = bytearray(good)
+        for at in rng.integers(0, len(data), 20):
+            data[at] ^= 1 << rng.integers(0, 8)
+        path.write_bytes(data)
+        with contextlib.suppress(UserError):
+            assert exported.load(path, "cpu").generate(1).shape == (1, 3, 16, 16)
+
+
+def _refused(path, match=""):
+    with pytest.raises(UserError, match=match) as caught:
+        exported.load(path, "cpu")
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_files_that_are_not_exported(tmp_path):
+    _refused(tmp_path / "missing.onnx", "neither a run directory nor a file")
+    (tmp_path / "picture.png").write_bytes(b"x")
+    _refused(tmp_path / "picture.png", "no exported network")
+    safetensors.torch.save_file({"a": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    _refused(tmp_path / "foreign.safetensors", "says nothing of its network")
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "foreign.onnx")
+    _refused(tmp_path / "foreign.onnx", "says nothing of its network")
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / "foreign.pt")
+    _refused(tmp_path / "foreign.pt", "says nothing of its network")
+
+
+def test_pickles_are_not_opened(files, tmp_path):
+    mark = tmp_path / "opened"
+    torch.save(Payload(mark), tmp_path / "saved.pt")
+    _refused(tmp_path / "saved.pt", "a pickle, which could run anything")
+    (tmp_path / "plain.ts").write_bytes(pickle.dumps(Payload(mark)))
+    _refused(tmp_path / "plain.ts")
+
+    def with_pickle(members):
+        name = next(name for name in members if name.endswith("model_weights_config.json"))
+        config = json.loads(members[name])
+        next(iter(config["config"].values()))["use_pickle"] = True
+        members[name] = json.dumps(config).encode()
+        weight = name.replace("model_weights_config.json", next(iter(config["config"].values()))["path_name"])
+        members[weight] = pickle.dumps(Payload(mark))
+
+    _rewritten(files / "G.pt2", tmp_path / "weights.pt2", with_pickle)
+    _refused(tmp_path / "weights.pt2", "names a pickle")
+
+    def with_inputs(members):
+        name = next(name for name in members if name.endswith("sample_inputs/model.pt"))
+        members[name] = pickle.dumps(Payload(mark))
+
+    _rewritten(files / "G.pt2", tmp_path / "inputs.pt2", with_inputs)
+    _refused(tmp_path / "inputs.pt2", "may be a pickle")
+
+    def with_target(members):
+        name = next(name for name in members if name.endswith("models/model.json"))
+        members[name] = members[name].replace(b"torch.ops.aten.elu.default", b"torch.serialization.os.mkdir")
+        assert b"os.mkdir" in members[name]
+
+    _rewritten(files / "G.pt2", tmp_path / "target.pt2", with_target)
+    _refused(tmp_path / "target.pt2", "its graph calls")
+    assert not mark.exists()
+
+
+def test_torchscript_that_does_more_than_compute_is_not_opened(tmp_path):
+    class Writes(torch.nn.Module):
+        def __init__(self, path):
+            super().__init__()
+            self.path = path
+
+        def forward(self, z):
+            torch.save(z, self.path)
+            return z
+
+    table = facts.write(trained("ebgan").card, semantics="kept", precision="float32", kind="torchscript")
+    script = torch.jit.script(Writes(str(tmp_path / "written")))
+    torch.jit.save(script, tmp_path / "writes.pt", _extra_files={"pygan.json": json.dumps(table)})
+    _refused(tmp_path / "writes.pt", r"calls torch\.save")
+
+
+def test_weights_of_another_file_are_not_read(tmp_path):
+    form = write(trained("ebgan"), "onnx", tmp_path / "G.onnx")
+    assert form.inputs
+    model = onnx.load(tmp_path / "G.onnx")
+    onnx.save(model, tmp_path / "outside.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    _refused(tmp_path / "outside.onnx", "from other files")
+
+
+def test_cards_that_say_nonsense(files, tmp_path):
+    card = trained("ebgan").card.to_dict()
+    wrong = {
+        "not JSON": "{",
+        "no table": "[]",
+        "does not say what": json.dumps({"gan": "ebgan"}),
+        "unknown GAN": json.dumps(card | {"gan": "../../etc"}),
+        "does not know": json.dumps(card | {"recipe": card["recipe"] | {"ghost": 1}}),
+        "differs": json.dumps(card | {"recipe": card["recipe"] | {"n": 9}}),
+        "z_dim": json.dumps(card | {"recipe": card["recipe"] | {"z_dim": "many"}}),
+    }
+    tensors = safetensors.torch.load_file(files / "G.safetensors")
+    for match, value in wrong.items():
+        path = tmp_path / "wrong.safetensors"
+        safetensors.torch.save_file(tensors, path, metadata={"pygan": value})
+        _refused(path, match)
+
+
+def test_missing_packages_are_named(files, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"onnxruntime.*pip install 'pygan\[export\]'"):
+        exported.load(files / "G.onnx", "cpu")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"package onnx; pip install 'pygan\[export\]'"):
+        write(trained("ebgan"), "onnx", tmp_path / "G.onnx")
+
+
+def test_files_take_their_place_beside_runs(files):
+    for ending in ENDINGS:
+        found = use.network(files / f"G.{ending}", device="cpu")
+        assert found.card.gan == "ebgan"
+        assert found.generate(2).shape == (2, 3, 16, 16)
