@@ -42,6 +42,13 @@ const event = how === "paste"
   : new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true });
 document.body.dispatchEvent(event);
 """
+# What lies in the clipboard, as base64 of a PNG.
+CLIPBOARD = """
+const done = arguments[0];
+navigator.clipboard.read()
+  .then(([item]) => item.getType("image/png")).then((blob) => blob.arrayBuffer())
+  .then((bytes) => done(btoa(String.fromCharCode(...new Uint8Array(bytes)))), (error) => done(String(error)));
+"""
 # A camera of one colour, that is not asked of the browser. It moves, or no frames would come.
 CAMERA = """
 const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 48 });
@@ -403,6 +410,13 @@ def test_making_pictures_and_keeping_them(browser, site, networks, tmp_path):
     assert (kept("save", "facades-result.png")[:, :, :3] == result).all()
     pair = kept("save-pair", "facades-result-pair.png")[:, :, :3]
     assert (pair == np.concatenate([board, result], axis=1)).all()
+
+    permitted = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"], "origin": site.url}
+    browser.execute_cdp_cmd("Browser.grantPermissions", permitted)
+    click(browser, "copy")
+    until(browser, "document.querySelector('#copy span').textContent === 'Copied'")
+    data = browser.execute_async_script(CLIPBOARD)
+    assert (pixels_of(base64.b64decode(data))[:, :, :3] == result).all()
 
     # The input over the result: by the slider, and while the picture is pressed.
     under = browser.find_element("id", "under")

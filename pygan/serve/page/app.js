@@ -10,7 +10,7 @@ import * as models from "./models.js";
 import { CLASSES, colourOf, toClasses } from "./palette.js";
 import { Pen } from "./pen.js";
 import { png } from "./png.js";
-import { Shown } from "./show.js";
+import { Shown, fit } from "./show.js";
 import { Upload } from "./upload.js";
 
 const parts = Object.fromEntries([...document.querySelectorAll("[id]")].map((one) => [one.id, one]));
@@ -324,16 +324,10 @@ function drawn() {
   const board = boards[state.way];
   parts.undo.disabled = !board?.canUndo;
   parts.redo.disabled = !board?.canRedo;
-  for (const one of Object.values(boards)) fitBoard(one);
+  for (const one of Object.values(boards)) fit(one.canvas, one.width, one.height);
   const { width, height } = board ?? {};
   const own = board && (width !== state.side || height !== state.side) ? `${width} × ${height} pixels` : "";
   parts["given-hint"].textContent = state.way === "upload" ? upload.note : own;
-}
-
-function fitBoard(board) {
-  const { width, height } = board;
-  board.canvas.style.width = `${width >= height ? 100 : (100 * width) / height}%`;
-  board.canvas.style.height = `${height >= width ? 100 : (100 * height) / width}%`;
 }
 
 function resized(side) {

@@ -54,6 +54,9 @@ export class Shown {
     shown.addEventListener("pointerdown", (event) => {
       if (event.button === 0 && !event.target.closest("#grid")) hold(true);
     });
+    shown.addEventListener("contextmenu", (event) => {
+      if (this.#held) event.preventDefault(); // a long press of a finger compares
+    });
     for (const name of ["pointerup", "pointercancel", "blur"]) window.addEventListener(name, () => hold(false));
   }
 
