@@ -31,6 +31,7 @@ class Asked(TypedDict, total=False):
     to: str | None
     seed: int
     tile: int | Tiling | None
+    batch: int
 
 
 _E = TypeVar("_E", bound=Encoded)
@@ -102,6 +103,7 @@ class Generator:
         to: str | None = None,
         seed: int = 0,
         tile: int | Tiling | None = None,
+        batch: int = 8,
     ) -> Any:
         """What the network makes of a picture or of several, of any size: what `pygan translate` makes of the file.
 
@@ -115,19 +117,21 @@ class Generator:
             seed: of dropout, where the recipe keeps it on.
             tile: put it through in parts of that many pixels a side, with the result of the whole, where it is larger
                 than the memory; 0: as large as the free memory allows; None: not in parts. Only a run can.
+            batch: pictures of one size that go through at once.
 
         Raises:
             UserError: in one line, what x cannot be, or what the network cannot be asked.
         """
         options = {name: value for name, value in (("direction", direction), ("to", to)) if value is not None}
         apply.asked(self.card, options, "this network")
-        seed, tiling = noise.checked(seed), _tiling(tile)
+        seed, batch, tiling = noise.checked(seed), _at_least_one("batch", batch), _tiling(tile)
         most = images.MAX_PIXELS if tiling is None else MOST_PIXELS
         given = kinds.read(x, _takes(self.card, options), most_pixels=most)
-        with _turn:
-            made = apply.translated(
-                self.network, given.pictures, seed=seed, options=options, names=given.names, tile=tiling
-            )
+        made = []
+        for first in range(0, len(given.pictures), batch):
+            some, names = given.pictures[first : first + batch], given.names[first : first + batch]
+            with _turn:
+                made += apply.translated(self.network, some, seed=seed, options=options, names=names, tile=tiling)
         return given.back(made)
 
     @overload
@@ -182,6 +186,13 @@ def _takes(card: use.Card, options: dict[str, str]) -> tuple[int, ...]:
     labels = card.prepare == "labels" and channels == sources.N_CLASSES
     colours = labels or channels in (1, 3) or card.prepare == "lab"
     return tuple(dict.fromkeys((channels, 1, 3))) if colours else (channels,)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    """The value. Errors: UserError if it is no whole number from 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"{name} must be a whole number, at least 1, got {value!r}")
+    return value
 
 
 def _tiling(tile: int | Tiling | None) -> Tiling | None:

@@ -91,10 +91,10 @@ def _array(x: np.ndarray, takes: Sequence[int], name: str) -> Given:
     plain = np.ascontiguousarray(whole, dtype=depth)
 
     def back(made: list[Picture]) -> np.ndarray:
-        arrays = [picture.pixels.astype(x.dtype) for picture in made]
+        arrays = np.stack([picture.pixels for picture in made]).astype(x.dtype)
         if x.ndim == 4:
-            return np.stack(arrays)
-        return arrays[0][:, :, 0] if x.ndim == 2 and arrays[0].shape[2] == 1 else arrays[0]
+            return arrays
+        return arrays[0, :, :, 0] if x.ndim == 2 and arrays.shape[3] == 1 else arrays[0]
 
     return Given([Picture(one) for one in plain], _names(name, len(plain), x.ndim == 4), back)
 
