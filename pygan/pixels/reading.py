@@ -31,6 +31,7 @@ _VALUES_A_PIXEL = 4  # a picture of more channels may have accordingly fewer pix
 _SLACK = 1e-4  # how far a float may be beyond 0..1 and still be rounding
 
 Range = tuple[float, float]
+DecodesJpeg = Callable[[bytes], np.ndarray | None]  # a whole RGB JPEG -> uint8 (h, w, 3); None: Pillow is to do it
 
 
 def most_bytes(most_pixels: int) -> int:
@@ -44,6 +45,7 @@ def read(
     name: str = "",
     most_pixels: int = images.MAX_PIXELS,
     float_range: Range | None = None,
+    jpegs: DecodesJpeg | None = None,
 ) -> Picture:
     """The picture of a file or of its bytes, upright, with the depth and the channels that it has.
 
@@ -54,7 +56,8 @@ def read(
 
     name: what to call it in errors (default: the path). most_pixels: width times height; pictures of more than four
     channels may have accordingly fewer. float_range: the floats that are black and white; beyond them is clipped.
-    Default: 0 and 1, and a picture that goes beyond is refused.
+    Default: 0 and 1, and a picture that goes beyond is refused. jpegs: decodes colour JPEGs in place of Pillow, once
+    they are known to be whole and not too large.
 
     May be called from several threads. Errors: UserError, one line with the name, for what is no picture, damaged or
     cut short, too small or too large; sizes are looked at before anything is decoded.
@@ -63,7 +66,7 @@ def read(
     try:
         data = _bytes_of(source, most_bytes(most_pixels)) if isinstance(source, Path) else bytes(source)
         kind = _kind(data, Path(name).suffix.lower())
-        return _READERS.get(kind, _other)(_Asked(data, kind, name, most_pixels, float_range))
+        return _READERS.get(kind, _other)(_Asked(data, kind, name, most_pixels, float_range, jpegs))
     except UserError as error:
         raise UserError(f"cannot use {name}: {error}") from None
     except MemoryError as error:
@@ -89,6 +92,7 @@ class _Asked:
     name: str
     most_pixels: int
     float_range: Range | None
+    jpegs: DecodesJpeg | None
 
     def check(self, width: int, height: int, channels: int = 1) -> None:
         """Errors: UserError for a picture that is too small, or too large to be decoded."""
@@ -130,15 +134,28 @@ def _kind(data: bytes, suffix: str) -> str:
 
 def _jpeg(asked: _Asked) -> Picture:
     file, exif = containers.jpeg(asked.data)
+    if asked.jpegs is not None and (colours := _by_another(asked, file)) is not None:
+        return _upright(Picture(colours), ifd.orientation(exif))
     image = _decoded(asked, file)
     if _ends_in_grey(image) and image.tobytes() != _decoded(asked, containers.jpeg_with_more(file)).tobytes():
         raise EOFError(containers.CUT)
     return _upright(_of_image(image, None), ifd.orientation(exif))
 
 
-def _ends_in_grey(image: Image.Image) -> bool:
+def _by_another(asked: _Asked, file: bytes) -> np.ndarray | None:
+    """What the other decoder makes of a JPEG; None where Pillow is to look at it."""
+    with Image.open(io.BytesIO(file), formats=("JPEG",)) as image:  # its header
+        asked.check(*image.size)
+        if image.mode != "RGB":
+            return None
+        colours = asked.jpegs(file)
+    fits = colours is not None and colours.shape == (image.height, image.width, 3)
+    return colours if fits and not _ends_in_grey(colours) else None
+
+
+def _ends_in_grey(pixels: Image.Image | np.ndarray) -> bool:
     """Whether the last block of a JPEG is what libjpeg makes of data that are missing."""
-    corner = np.asarray(image)[-8:, -8:]
+    corner = np.asarray(pixels)[-8:, -8:]
     return bool((np.abs(corner.astype(np.int16) - 128) <= 1).all())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames from the input, one after the other, and results in the same manner to -o -: "
         "mjpeg, png or rgb24:WxH (default: auto, mjpeg or png by the first byte)",
     )
+    parser.add_argument(
+        "--tile",
+        nargs="?",
+        const=0,
+        type=int,
+        metavar="PIXELS",
+        help="put each picture through in parts of that many pixels a side, with the result of the whole: for pictures "
+        "that are larger than the memory (default with --tile: as large as fits, whole where it does)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=int,
+        metavar="PIXELS",
+        help="of --tile: computed around a part and blended; less than the default is faster and an approximation "
+        "(default: as far as the network sees)",
+    )
     parser.add_argument("--checkpoint", default="last", metavar="NAME", help="last, best or a kept one (default: last)")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)"
@@ -84,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
         quality=args.quality,
         float_range=_range(args.float_range),
         stream=stream,
+        tile=args.tile,
+        overlap=args.overlap,
     )
 
 
@@ -103,6 +122,8 @@ def translate(
     quality: int | None = None,
     float_range: tuple[float, float] | None = None,
     stream: str | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
 ) -> int:
     """Write one file into `output` for every picture of `inputs` (files, folders, globs; folders keep their shape).
 
@@ -110,7 +131,9 @@ def translate(
     a TIFF; format, depth, quality and float_range (`pixels.read`) say otherwise. A picture that cannot be used is named
     and left out, the rest is done, and the exit code is 2. Results that are there stay unless `overwrite`. "-" among
     the inputs is a picture from standard input; as the output it is standard output, for one picture. stream: frames
-    from the one input to standard output, see `pygan.translate.stream`. options: direction, to.
+    from the one input to standard output, see `pygan.translate.stream`. options: direction, to. tile: each picture in
+    parts of that many pixels a side, 0: as many as fit into memory (`pygan.tiles`), with `overlap` pixels around them;
+    None: whole. Larger pictures are opened then.
 
     Returns the exit code: 130 after Ctrl-C, which leaves only whole files. Errors: UserError (no run, no input,
     nowhere to write, a format that cannot hold what is asked for, an option that the network has not).
@@ -123,21 +146,33 @@ def translate(
         raise UserError(f"--quality must be from 1 to 100, got {quality}")
     if not inputs:
         raise UserError("which pictures? name files, folders or globs, or - for standard input")
-    from pygan import apply, use
-    from pygan.translate import files, one
+    if overlap is not None and tile is None:
+        raise UserError("--overlap is of --tile: add that, or leave it out")
+    if tile is not None and stream:
+        raise UserError("--tile is for pictures from files; leave it out with --stream")
+    from pygan import apply, tiles, use
+    from pygan.translate import files, jpegs, one
     from pygan.translate import stream as frames
+    from pygan.translate.replay import Replay
     from pygan.translate.work import Work
 
+    tiling = None if tile is None else tiles.Tiling(tile, overlap)
     frame_kind = frames.kind_of(stream, inputs, output, format) if stream else None
     network = use.network(run, checkpoint, device)
     apply.check(network, options, str(run))
+    if tiling is None and network.device.type == "cuda":
+        network = Replay(network)
     work = Work(network, batch, seed, options, format, depth, quality, float_range)
+    if tiling is not None:
+        work = dataclasses.replace(work, batch=1, tile=tiling, most_pixels=tiles.MOST_PIXELS)
     work.check()
     if frame_kind:
         return frames.through(work, inputs[0], frame_kind)
     if str(output) == PIPE:
         return one.through(work, inputs)
-    return files.through(work, run, inputs, Path(output), overwrite=overwrite)
+    with jpegs.on(network.device) as decoder:
+        work = dataclasses.replace(work, jpegs=decoder)
+        return files.through(work, run, inputs, Path(output), overwrite=overwrite)
 
 
 def _range(text: str | None) -> tuple[float, float] | None:

@@ -16,6 +16,7 @@ from pygan.pixels import Picture
 from pygan.rundir import write_atomic
 from pygan.translate import one
 from pygan.translate.jobs import Job, jobs, safe, shown
+from pygan.translate.jpegs import READERS
 from pygan.translate.progress import Bar
 from pygan.translate.work import Work
 
@@ -30,7 +31,7 @@ def through(work: Work, run: Path, inputs: Sequence[str], output: Path, *, overw
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write into {shown(output)} ({error.strerror}); choose another -o") from error
-    with Bar(len(asked)) as bar:
+    with Bar(len(asked), plain=work.tile is not None) as bar:  # a picture in tiles has a bar of its own
         try:
             _all(work, asked, output, bar, overwrite=overwrite)
         except KeyboardInterrupt:
@@ -46,13 +47,17 @@ def through(work: Work, run: Path, inputs: Sequence[str], output: Path, *, overw
     bad = f"; {bar.bad} could not be read or written" if bar.bad else ""
     bar.say(
         f"translated {bar.done} pictures into {shown(output)} ({bar.rate:.1f} images/s), by {shown(run)} at "
-        f"{work.network.card.images_seen:,} images{bad}"
+        f"{work.card.images_seen:,} images{bad}"
     )
     return 2 if bar.bad else 0
 
 
 def _all(work: Work, asked: Sequence[Job], output: Path, bar: Bar, *, overwrite: bool) -> None:
-    with _pool("read", min(8, cores())) as readers, _pool("write", min(8, cores())) as writers:
+    # Threads that wait for a GPU cost nothing, and fill its batches.
+    with (
+        _pool("read", min(8, cores()) if work.jpegs is None else READERS) as readers,
+        _pool("write", min(8, cores())) as writers,
+    ):
         written: deque[Future] = deque()
         try:
             for batch in _batches(_read(work, asked, readers, bar, overwrite=overwrite), work.batch):
@@ -86,7 +91,7 @@ def _read(
     """Pictures in the order of `asked`, decoded ahead; those that are there already or cannot be used are counted."""
     ahead: deque[tuple[Job, Future]] = deque()
     rest = iter(asked)
-    most = max(16, 2 * work.batch)
+    most = max(16 if work.jpegs is None else 2 * READERS, 2 * work.batch)
     while True:
         while len(ahead) < most and _waiting(ahead) < _MOST_WAITING:
             job = next(rest, None)

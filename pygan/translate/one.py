@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ def through(work: Work, inputs: Sequence[str]) -> int:
     (job,) = asked
     out = standard_output()
     picture = work.read(job.source, job.name)
-    (made,) = work.results([picture], [job.name])
+    with contextlib.redirect_stdout(sys.stderr):  # where tiles tell how far they are
+        (made,) = work.results([picture], [job.name])
     if isinstance(made, UserError):
         raise made
     try:

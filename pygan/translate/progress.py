@@ -12,17 +12,21 @@ _PLAIN_EVERY_S = 5.0
 
 
 class Bar:
-    """Pictures of a total, from `with` on: those done, and those that were left alone or could not be used."""
+    """Pictures of a total, from `with` on: those done, and those that were left alone or could not be used.
 
-    def __init__(self, total: int) -> None:
+    plain: lines on a terminal too.
+    """
+
+    def __init__(self, total: int, *, plain: bool = False) -> None:
         self.done = self.kept = self.bad = 0
         self._total, self._began = total, time.monotonic()
         self._said = self._began
         self._out = log.console()
+        self._plain = plain or not self._out.is_terminal
         self._bar: Progress | None = None
 
     def __enter__(self) -> Bar:
-        if self._out.is_terminal:
+        if not self._plain:
             columns = (BarColumn(), TextColumn("{task.completed}/{task.total}  {task.fields[text]}"))
             self._bar = Progress(*columns, console=self._out, transient=True)
             self._task = self._bar.add_task("", total=self._total, text="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from pygan import apply, pixels
 from pygan.data import images
 from pygan.errors import UserError
 from pygan.pixels import Picture
-from pygan.use import Network
+from pygan.use import Card, Network
 
 if TYPE_CHECKING:
     from pygan.tiles import Tiling
@@ -36,6 +37,12 @@ class Work:
     float_range: tuple[float, float] | None = None
     tile: Tiling | None = None
     most_pixels: int = images.MAX_PIXELS
+    jpegs: pixels.DecodesJpeg | None = None  # instead of Pillow
+
+    @functools.cached_property
+    def card(self) -> Card:
+        """Of the network; making it costs more than a look."""
+        return self.network.card
 
     def check(self) -> None:
         """Errors: UserError for flags that fit no picture, before any is opened."""
@@ -49,7 +56,7 @@ class Work:
     @property
     def channels(self) -> int:
         """Of a result, without its alpha."""
-        card = self.network.card
+        card = self.card
         made = card.channels[card.direction(self.options)][1]
         if card.shows == "ab":
             return 3
@@ -57,7 +64,8 @@ class Work:
 
     def read(self, source: Path | bytes, name: str) -> Picture:
         """A picture to be translated. Errors: UserError, also where the format cannot hold its result."""
-        picture = pixels.read(source, name=name, most_pixels=self.most_pixels, float_range=self.float_range)
+        limits = {"most_pixels": self.most_pixels, "float_range": self.float_range}
+        picture = pixels.read(source, name=name, jpegs=self.jpegs, **limits)
         if reason := self._why_not(picture):
             raise UserError(f"cannot use {name}: {reason}{self._remedy(picture)}")
         return picture
@@ -97,7 +105,7 @@ class Work:
 
     def _why_unfit(self, picture: Picture, name: str) -> UserError | None:
         """Only what the channels decide is asked here; preparing the picture comes later, and once."""
-        card = self.network.card
+        card = self.card
         if card.prepare == "none":
             takes, has = card.channels[card.direction(self.options)][0], picture.pixels.shape[2]
             if takes != has and {takes, has} != {1, 3}:
