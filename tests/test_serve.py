@@ -333,7 +333,10 @@ def test_noise_is_asked_for_as_json(client):
 # Limits
 
 
-def test_a_body_that_is_too_long_is_refused_by_its_head(client, server):
+def test_a_body_that_is_too_long_is_refused_by_its_head(client, server, monkeypatch):
+    from pygan.serve import server as serving_http
+
+    monkeypatch.setattr(serving_http, "_LINGER_S", 0.2)
     error_of(post(client, b"x" * 200_001), 413, "200,001", "200,000")
     head = HEAD
     got = raw(server.port, head + b"Content-Length: 99999999999\r\n\r\n")
@@ -360,7 +363,7 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(client, server, monkeyp
         error_of(post(client, endless()), 413, "200,000")
     assert sent < 50 << 20
     assert server.house.bodies._left == 8 * 200_000
-    got = raw(server.port, HEAD + b"\r\n")
+    got = raw(server.port, HEAD + b"Connection: close\r\n\r\n")
     assert got.startswith(b"HTTP/1.1 411")
 
 
