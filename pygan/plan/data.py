@@ -17,7 +17,8 @@ class Found:
     """The set of one phase.
 
     items, held_out: of both splits; resident: bytes of both, decoded, 0 where batches are decoded as they are needed;
-    kind: "resident", "pillow" or "dali", as the training will choose it; drawn: the built-in set; description: in words.
+    kind: "resident", "pillow" or "dali", as the training will choose it; drawn: the built-in set; description: in
+    words.
     """
 
     items: int

@@ -14,7 +14,7 @@ from pygan.errors import UserError
 from pygan.plan import data, length, memory
 from pygan.plan.data import Found
 from pygan.plan.length import Length
-from pygan.plan.measure import Phase, measure
+from pygan.plan.measure import Measured, Phase, measure
 from pygan.plan.memory import Memory
 from pygan.plan.walk import Walk, walk
 
@@ -48,8 +48,13 @@ class Plan:
     device: str
     threads: int
     parts: tuple[Part, ...]
-    start_s: float
+    measured: Measured
     notes: tuple[str, ...]
+
+    @property
+    def start_s(self) -> float:
+        """Seconds until a fresh process has its libraries."""
+        return self.measured.start
 
     @property
     def peak(self) -> int:
@@ -128,7 +133,7 @@ def make(
         parts.append(
             Part(one, found, walked, phase, told, length.of(gan, one, walked, found, phase, step_s, step_from))
         )
-    return Plan(name, preset, recipe, device.type, threads, tuple(parts), result.start, tuple(dict.fromkeys(notes)))
+    return Plan(name, preset, recipe, device.type, threads, tuple(parts), result, tuple(dict.fromkeys(notes)))
 
 
 def _measurable(

@@ -44,7 +44,8 @@ class Walk:
     lie in tensors of less than HEAP. evaluation: the most that measuring and painting a batch of held-out items adds to
     the state; checkpoint: what writing one adds (copies in the order of the file). flops: floating point operations of
     matrix products and convolutions of a step; moved: bytes that all operations of a step read and write; operations:
-    how many there are. files: bytes of a checkpoint on disk. unwalked: what could not be walked, in words; "" if nothing.
+    how many there are. files: bytes of a checkpoint on disk. unwalked: what could not be walked, in words, "" if
+    nothing.
     """
 
     parameters: dict[str, int]
