@@ -31,14 +31,15 @@ class Tile(NamedTuple):
 
 
 def spans(length: int, *, tile: int, halo: int, step: int) -> list[Span]:
-    """A side of `length` pixels in parts of at most `tile`, as equal as multiples of `step` allow.
+    """A side of `length` pixels in parts of at most `tile`, all equal but the last: few shapes to prepare for.
 
     All are multiples of `step`. At the ends of the picture a part ends where the picture does, so that what the network
     does at a border is done there and nowhere else.
     """
     cells = length // step
     count = -(-cells // max(tile // step, 1))
-    cuts = [cells * i // count * step for i in range(count + 1)]
+    each = -(-cells // count)
+    cuts = [min(each * i, cells) * step for i in range(count + 1)]
     return [Span(a, b, max(a - halo, 0), min(b + halo, length)) for a, b in itertools.pairwise(cuts)]
 
 
@@ -58,6 +59,13 @@ def up(pixels: int, step: int) -> int:
 def reflected(length: int, padded: int) -> np.ndarray:
     """int (padded,): which pixel of a side stands at each place once it is padded by reflection at its end."""
     return np.pad(np.arange(length), (0, padded - length), mode="reflect")
+
+
+def window(indices: np.ndarray) -> tuple[slice, np.ndarray | None]:
+    """Which range of a side those indices are in, and their places in it; None where they are the range itself."""
+    first, last = int(indices.min()), int(indices.max())
+    plain = len(indices) == last - first + 1 and indices[0] == first  # one after the other, nothing reflected
+    return slice(first, last + 1), None if plain else indices - first
 
 
 def ramps(parts: list[Span], overlap: int) -> list[np.ndarray]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from pygan import apply
 from pygan.errors import UserError
 from pygan.pixels import Picture
-from pygan.tiles import memory, run
+from pygan.tiles import cut, memory, run
 from pygan.tiles.run import Tiling
 from pygan.use import Network
 
@@ -44,7 +44,7 @@ def through(
     out = torch.zeros((1, card.channels[card.direction(options)][1], *size))
 
     def read(rows: np.ndarray, columns: np.ndarray) -> Tensor:
-        return A[:, :, torch.from_numpy(rows)][:, :, :, torch.from_numpy(columns)]
+        return _at(A, rows, columns)
 
     def write(top: int, left: int, image: Tensor) -> None:
         out[:, :, top : top + image.shape[2], left : left + image.shape[3]] = image
@@ -73,7 +73,7 @@ def translated(
     def read(rows: np.ndarray, columns: np.ndarray) -> Tensor:
         if whole is None:
             return apply.network_input(network, _part(given, rows, columns), options, name)
-        return whole[:, :, torch.from_numpy(rows)][:, :, :, torch.from_numpy(columns)]
+        return _at(whole, rows, columns)
 
     def write(top: int, left: int, image: Tensor) -> None:
         nonlocal out
@@ -88,11 +88,27 @@ def translated(
     return Picture(out, given.alpha)
 
 
+def _at(A: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
+    """The rows and columns of (1, c, h, w)."""
+    for dim, indices in ((2, rows), (3, columns)):
+        near, places = cut.window(indices)
+        A = A.narrow(dim, near.start, near.stop - near.start)
+        if places is not None:
+            A = A.index_select(dim, torch.from_numpy(places).to(A.device))
+    return A
+
+
 def _part(given: Picture, rows: np.ndarray, columns: np.ndarray) -> Picture:
     """The picture of those rows and columns of another."""
 
     def of(pixels: np.ndarray | None) -> np.ndarray | None:
-        return None if pixels is None else pixels[rows][:, columns]
+        if pixels is None:
+            return None
+        for axis, indices in enumerate((rows, columns)):
+            near, places = cut.window(indices)
+            pixels = pixels[near] if axis == 0 else pixels[:, near]
+            pixels = pixels if places is None else pixels.take(places, axis)
+        return pixels
 
     return Picture(of(given.pixels), of(given.alpha), of(given.indices))
 

@@ -153,7 +153,7 @@ class Work:
     def _go(self, found: Survey, inner: nested.Inner | None, side: int, write: Write) -> None:
         """The passes: one for each norm of the whole picture's statistics, one for a U-Net's inner maps, the last."""
         wanted = found.reach if self._tiling.overlap is None else min(self._tiling.overlap, found.reach)
-        halo = cut.up(wanted, self._step)
+        halo = cut.up(max(wanted, self._part.card.least), self._step)
         exact = halo >= found.reach
         if not exact:
             say_once(
@@ -173,7 +173,7 @@ class Work:
 
             progress.say(f"{count} tiles of {side} pixels with {halo} more around, {passes} passes")
             waiting = list(found.norms)
-            chain = Chain(found.parts, self._place)
+            chain = Chain(found.parts if inner is None else (), self._place)
             if inner is not None:
                 behind = [norm for norm in waiting if norm.reach > found.levels[-1].reach]
                 for norm in waiting[: len(waiting) - len(behind)]:
@@ -235,5 +235,8 @@ class Work:
 
     def _side(self, found: Survey, per_pixel: float) -> int:
         """Pixels of a tile's own side."""
-        wanted = self._tiling.pixels or memory.side(self._budget / 2, per_pixel, cut.up(found.reach, self._step))
-        return cut.up(max(wanted - self._step + 1, 1), self._step)
+        if self._tiling.pixels:
+            return cut.up(self._tiling.pixels, self._step)
+        halo = cut.up(found.reach, self._step)
+        side = max(memory.side(self._budget / 2, per_pixel, halo), halo)  # smaller tiles are mostly what is around them
+        return max(side // self._step, 1) * self._step
