@@ -99,7 +99,19 @@ def network_input(network: Network, picture: Picture, options: Mapping[str, str]
     A = torch.from_numpy(pixels.to_signed(laid)).permute(2, 0, 1)[None]
     if card.prepare == "mask" and card.recipe.get("direction", "AtoB") == "AtoB":
         transforms.cut_hole_(A)
+    if card.size is not None and _padded_size(A, card.multiple, card.least) != card.size:
+        (height, width), (h, w) = card.size, picture.size
+        raise UserError(
+            f"cannot use {name}: it is {h}x{w} pixels, the file takes {height}x{width} alone; resize it, or export the "
+            "network with --dynamic"
+        )
     return A
+
+
+def _padded_size(A: Tensor, multiple: int, least: int) -> tuple[int, int]:
+    """Height and width after `pad`."""
+    height, width = (max(side + -side % multiple, least) for side in A.shape[2:])
+    return height, width
 
 
 def _only_ink(rgb: np.ndarray) -> bool:
@@ -128,7 +140,7 @@ def check(network: Network, options: Mapping[str, str], what: str) -> None:
     side = -(-max(_SMALL, card.least) // card.multiple) * card.multiple
     channels = card.channels[card.direction(options)][0]
     with torch.inference_mode():
-        network.translate(torch.zeros((1, channels, side, side)), network.rng(0), **options)
+        network.translate(torch.zeros((1, channels, *(card.size or (side, side)))), network.rng(0), **options)
 
 
 def asked(card: Card, options: Mapping[str, str], what: str) -> None:

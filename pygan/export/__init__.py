@@ -130,7 +130,7 @@ def export(
         from pygan.export.network import frozen
 
         return bundle.write(
-            frozen(trained) if freeze else trained, run, path, license=license or "", overwrite=overwrite
+            frozen(trained) if freeze else trained, run, path, license=license or "", frozen=freeze, overwrite=overwrite
         )
     if path.exists() and not overwrite:
         raise UserError(f"{path} is there already; add --overwrite to replace it, or choose another -o")
@@ -143,12 +143,15 @@ def export(
     return path
 
 
-def write_safetensors(trained: Trained, path: Path, *, half: bool = False) -> None:
-    """The weights of a network as a safetensors file whose header holds its card. Errors: OSError."""
+def write_safetensors(trained: Trained, path: Path, *, half: bool = False, semantics: str = "kept") -> None:
+    """The weights of a network as a safetensors file whose header holds its card. Errors: OSError.
+
+    semantics: what the header says of dropout and batch statistics, "kept" as the run has them, or "frozen".
+    """
     from pygan.export import weights
     from pygan.exported import facts
 
-    table = facts.write(trained.card, semantics="kept", precision=_precision(half), kind="safetensors")
+    table = facts.write(trained.card, semantics=semantics, precision=_precision(half), kind="safetensors")
     weights.write(trained, table, path, half=half)
 
 

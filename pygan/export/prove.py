@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,18 +139,25 @@ def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
 def _items(form: Form, run: Path) -> _Items:
     """Held-out items of the run; made-up ones where its data cannot be read."""
     trained = form.trained
-    try:
-        batches = list(given.held_out(trained, run, _ITEMS))
-        batch = type(batches[0])(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-        held_out = True
-    except (UserError, OSError) as reason:
-        say(f"{reason}. The file is compared on made-up inputs")
-        batch, held_out = _made_up(trained), False
+    batch, held_out = batch_of(trained, run, _ITEMS)
     image = None
     if "translate" in form.card.acts:
         with torch.inference_mode():
             image = _pictures(trained, batch, form.module.options.get("direction", "")).clone().cpu()
     return _Items(image, getattr(batch, "text", None), getattr(batch, "where", None), held_out)
+
+
+def batch_of(trained: Trained, run: Path, number: int) -> tuple[Any, bool]:
+    """The first `number` held-out items of the run, and True; made-up ones, and False, where its data cannot be read.
+
+    On the device of the network. That they are made up is said.
+    """
+    try:
+        batches = list(given.held_out(trained, run, number))
+        return type(batches[0])(*(torch.cat(parts) for parts in zip(*batches, strict=True))), True
+    except (UserError, OSError) as reason:
+        say(f"{reason}. The file is compared on made-up inputs")
+        return _made_up(trained), False
 
 
 def _pictures(trained: Trained, batch: Any, way: str) -> Tensor:
@@ -164,13 +170,13 @@ def _pictures(trained: Trained, batch: Any, way: str) -> Tensor:
 
 def _made_up(trained: Trained) -> Any:
     """A batch of the GAN's feed with values from a fixed seed in it: soft blobs and noise, in [-1, 1]."""
-    example = trained.gan.example(dataclasses.replace(trained.recipe, batch=2), "meta")
+    example = trained.gan.example(trained.recipe, "meta")
     rng = torch.Generator().manual_seed(0)
     values = []
     for tensor in example:
-        value = torch.rand(tensor.shape, generator=rng) * 2 - 1
+        value = torch.rand((2, *tensor.shape[1:]), generator=rng) * 2 - 1
         if value.dim() == 4:
             small = torch.randn((*value.shape[:2], 4, 4), generator=rng)
             value = F.interpolate(small, size=value.shape[2:], mode="bicubic") + 0.2 * value
         values.append(value.clamp(-1, 1))
-    return type(example)(*values)
+    return type(example)(*(value.to(trained.device) for value in values))

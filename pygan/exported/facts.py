@@ -81,7 +81,36 @@ def read(table: Mapping[str, str], where: str) -> Card:
         raise UserError(f"{where} is damaged (what it says of its network is not JSON); export it again") from error
     if not isinstance(values, dict):
         raise UserError(f"{where} is damaged (what it says of its network is no table); export it again")
-    return Card.from_dict(values, where)
+    card = Card.from_dict(values, where)
+    if why := _nonsense(card):
+        raise UserError(f"{where} is damaged: its card {why}; export it again")
+    if card.gan not in gans.names():
+        raise UserError(f"{where} is of the GAN {card.gan[:40]!r}, which this version of pygan does not know")
+    return card
+
+
+def _nonsense(card: Card) -> str:
+    """What about a card cannot be, as the rest of a sentence; "" if all of it can."""
+    if not all(isinstance(value, str) for value in (card.gan, card.prepare, card.shows, card.statistics)):
+        return "has something else than words where words belong"
+    counts = (card.images_seen, card.multiple, card.least, card.z, card.text, card.batch, *card.where)
+    counts += (card.size or ()) + tuple(c for pair in card.channels.values() for c in pair)
+    if not all(type(value) is int and 0 <= value < 1 << 40 for value in counts) or card.multiple < 1:
+        return "has something else than counts where counts belong"
+    if not card.acts or set(card.acts) - {"translate", "generate"}:
+        return "says of nothing that the network does"
+    if len(card.size or (0, 0)) != 2 or any(len(pair) != 2 for pair in card.channels.values()):
+        return "has sizes that are not two numbers"
+    if ("translate" in card.acts) != bool(card.channels):
+        return "does not say which channels the network takes"
+    if not all(isinstance(name, str) for names in (card.asks, *card.options.values()) for name in names):
+        return "has options that are not words"
+    ways = card.options.get("direction", ("",))
+    if "translate" in card.acts and set(ways) != set(card.channels):
+        return "has other directions than channels"
+    if not isinstance(card.recipe, Mapping) or not isinstance(card.chance, bool):
+        return "has no recipe"
+    return ""
 
 
 def inputs(card: Card) -> tuple[str, ...]:
