@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import dataclasses
 import io
 import json
 import re
@@ -406,6 +407,47 @@ def test_a_full_queue_says_when_to_come_again(own):
     assert running.house.batcher.taken == 0
 
 
+def test_all_pictures_together_have_a_limit(own):
+    network = Negative()
+    running, client = own(network, most_pixels=1000, batch=1)
+    network.gate.clear()
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        held = [pool.submit(post, client, picture(k, (24, 40))[1]) for k in range(8)]
+        until(lambda: running.house._pixels == 8 * 24 * 40)
+        refused = post(client, picture(0, (24, 40))[1])
+        error_of(refused, 429, "pixels")
+        assert int(refused.headers["retry-after"]) >= 1
+        network.gate.set()
+        assert [future.result().status_code for future in held] == [200] * 8
+    assert running.house._pixels == 0
+    assert "pygan_pixels_in_house 0.0" in client.get("/metrics").text
+
+
+def test_pictures_that_are_one_size_for_the_network_go_together(own):
+    network = Negative()  # it takes multiples of 4
+    running, client = own(network)
+    network.gate.clear()
+    sizes = [(12, 12), (9, 12), (12, 10), (11, 9), (12, 13)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        busy = pool.submit(post, client, picture(9, (4, 4))[1])
+        until(lambda: len(network.seen) == 2)
+        answers = [pool.submit(post, client, picture(k, size)[1]) for k, size in enumerate(sizes)]
+        until(lambda: running.house.batcher.waiting == 5)
+        network.gate.set()
+        for k, (answer, size) in enumerate(zip(answers, sizes, strict=True)):
+            assert np.array_equal(pixels_of(answer.result().content), 255 - picture(k, size)[0])
+        assert busy.result().status_code == 200
+    assert sorted(network.seen[2:]) == [(1, 3, 12, 16), (4, 3, 12, 12)]
+
+
+def test_a_strip_is_not_padded_into_a_wall(own):
+    network = Negative()
+    network.card = dataclasses.replace(network.card, multiple=64)
+    _, client = own(network, most_pixels=10_000)
+    assert post(client, picture(0, (2, 90))[1]).status_code == 200
+    error_of(post(client, picture(0, (2, 5000))[1]), 422, "5000x2", "5056x64")
+
+
 def test_who_waits_too_long_is_told_and_leaves_the_queue(own):
     network = Negative()
     running, client = own(network, timeout_s=0.5, batch=1)
@@ -476,6 +518,28 @@ def test_slow_clients_are_not_waited_for(own, monkeypatch):
         assert all_of(sock).startswith(b"HTTP/1.1 413")  # and it ends
         stop.set()
         thread.join()
+    assert client.get("/health").status_code == 200
+
+
+def test_a_client_that_does_not_take_its_answer_is_left(own, monkeypatch):
+    from pygan.serve import server
+
+    monkeypatch.setattr(server, "_STUCK_S", 0.2)
+    monkeypatch.setattr(server, "_KEEP_S", 0.2)
+    running, client = own(connections=1000, most_pixels=1 << 24)
+    _, data = picture(0, (1500, 1500))
+    for more in (b"", b"Connection: close\r\n"):  # on a connection that is kept, and one that is not
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", running.port))
+            sock.sendall(
+                HEAD.replace(b"plain", b"plain?format=npy")
+                + more
+                + f"Content-Length: {len(data)}\r\n\r\n".encode()
+                + data
+            )
+            until(lambda: len(running.server_state.connections) == 1)
+            until(lambda: not running.server_state.connections, seconds=30)
     assert client.get("/health").status_code == 200
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from pygan.serve.limits import Settings
 from pygan.serve.metrics import Metrics
 
 T = TypeVar("T")
+_IN_HOUSE = 8  # largest pictures, of which all that are in the house have the pixels, and largest bodies
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,13 @@ class House:
             done=self.metrics.batch,
         )
         self.pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="pygan-pictures")
-        self.bodies = intake.Bodies(max(8 * settings.most_bytes, settings.most_bytes), self.metrics)
+        self.bodies = intake.Bodies(_IN_HOUSE * settings.most_bytes)
+        self._pixels = 0
         self.metrics.gauge("pygan_queue_depth", "Pictures that wait for the device", lambda: self.batcher.waiting)
         self.metrics.gauge(
             "pygan_in_house", "Pictures decoded, waiting, running or encoded", lambda: self.batcher.taken
         )
+        self.metrics.gauge("pygan_pixels_in_house", "Pixels of these, padded", lambda: self._pixels)
 
     def close(self) -> None:
         """Finish what is lined up, then let the threads go."""
@@ -122,21 +126,40 @@ class House:
 
     async def _one(self, ticket: Any, asked: Asked, part: intake.Part) -> bytes:
         model = asked.model
-        picture, A = await self._threaded(self._prepared, asked, part)
-        group = model.group(A, asked.options, asked.seed)
-        image = await self._made(ticket, group, A, most=model.most(A, self.settings.most_pixels))
-        return await self._threaded(lambda: pixels.encode(model.result(image, A, picture), asked.kind))
+        picture = await self._threaded(self._read, asked, part)
+        height, width = model.padded_size(*picture.size)
+        with self._held(height * width):
+            A, job = await self._threaded(model.prepared, picture, asked.options, asked.seed, "the picture")
+            most = model.most(height, width, self.settings.most_pixels)
+            image = await self._made(ticket, job.group, job.A, most=most)
+            return await self._threaded(lambda: pixels.encode(model.result(image, A, picture), asked.kind))
 
-    def _prepared(self, asked: Asked, part: intake.Part) -> tuple[Picture, Tensor]:
-        """Runs in a thread."""
+    def _read(self, asked: Asked, part: intake.Part) -> Picture:
+        """Runs in a thread. Errors: UserError."""
         most = self.settings.most_pixels
         picture = pixels.read(bytes(part.data), name="the picture", most_pixels=most)
         part.data = bytearray()
         height, width = picture.size
         if height * width > most:
             raise UserError(f"the picture has {width}x{height} pixels; at most {most:,} are taken")
+        down, right = asked.model.padded_size(height, width)
+        small = max(asked.model.card.least, 2 * asked.model.card.multiple)
+        if down * right > 2 * most and max(down, right) > small:  # a strip: padding makes a wall of it
+            raise UserError(f"the picture of {width}x{height} pixels becomes {right}x{down} for the network: too many")
         self.metrics.pixels.labels(asked.model.name).inc(height * width)
-        return picture, asked.model.input(picture, asked.options, "the picture")
+        return picture
+
+    @contextlib.contextmanager
+    def _held(self, n: int) -> Iterator[None]:
+        """Pixels in memory. One picture may always be. Errors: Refused."""
+        retry = self.batcher.retry_s()
+        if self._pixels and self._pixels + n > _IN_HOUSE * self.settings.most_pixels:
+            raise Refused(429, "the server holds as many pixels as it may; try again", "memory", retry_s=retry)
+        self._pixels += n
+        try:
+            yield
+        finally:
+            self._pixels -= n
 
     async def _made(self, ticket: Any, group: Any, item: Any, *, most: int) -> Tensor:
         try:

@@ -15,7 +15,6 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from pygan.errors import UserError
 from pygan.serve.answers import Refused
-from pygan.serve.metrics import Metrics
 
 PICTURE_TYPES = (
     "image/png", "image/jpeg", "image/webp", "image/tiff", "image/bmp", "image/gif", "application/x-npy",
@@ -41,8 +40,8 @@ class Part:
 class Bodies:
     """Reads bodies; all that are being read and held hold `budget` bytes at most."""
 
-    def __init__(self, budget: int, metrics: Metrics) -> None:
-        self._left, self._metrics = budget, metrics
+    def __init__(self, budget: int) -> None:
+        self._left = budget
 
     async def read(self, headers: Mapping[str, str], receive: Any, most: int, timeout_s: float) -> Held:
         """The whole body. Errors: Refused: 411 without a length, 413 too long, 408 too slow, 429 no memory for it."""

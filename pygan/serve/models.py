@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +16,25 @@ from pygan.errors import UserError
 from pygan.pixels import Picture
 from pygan.use import Card, Network
 
+_GRAPHS = 16  # that a network on a GPU keeps
+
 
 @dataclass(frozen=True)
 class Group:
-    """What jobs must have in common to run together: one network, one set of options, one shape."""
+    """What jobs must have in common to run together: one network, one set of options, one shape once padded."""
 
     model: str
     options: tuple[tuple[str, str], ...]
-    shape: tuple[int, ...]  # (1, c, h, w) of a picture given
+    shape: tuple[int, ...]  # (1, c, h, w) of a picture, padded
     seed: int | None  # None where nothing is drawn
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One picture for the device."""
+
+    group: Group
+    A: Tensor  # (1, c, h, w) in [-1, 1], padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,31 +53,37 @@ class Model:
     def __init__(self, name: str, network: Network) -> None:
         self.name, self.card, self.device = name, network.card, network.device
         self.rng, self.generate, self.translate = network.rng, network.generate, network.translate
-        if network.device.type == "cuda" and importlib.util.find_spec("pygan.translate.replay"):
+        self.replays = network.device.type == "cuda"
+        if self.replays:
             from pygan.translate.replay import Replay
 
-            self.translate = Replay(network)
+            self.translate = Replay(network, most=_GRAPHS)
         self.translates, self.generates = "translate" in self.card.acts, "generate" in self.card.acts
         # Dropout's mask covers a batch: each picture alone. Places of a search (CoGAN) are those of a seed.
         self.alone, self.draws = self.card.chance, self.card.chance or self.card.z > 0
         self._encoder = _encoder(name, self.card) if "text" in self.card.asks else None
 
-    def group(self, A: Tensor, options: Mapping[str, str], seed: int) -> Group:
-        """What a prepared picture (1, c, h, w) may run together with."""
-        return Group(self.name, tuple(sorted(options.items())), tuple(A.shape), seed if self.draws else None)
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """What the device computes in place of that height and width."""
+        multiple, least = self.card.multiple, self.card.least
+        return max(height + -height % multiple, least), max(width + -width % multiple, least)
 
-    def most(self, A: Tensor, most_pixels: int) -> int:
-        """How many pictures of that shape may run at once."""
-        most = 1 if self.alone else max(1, most_pixels // (A.shape[2] * A.shape[3]))
+    def most(self, height: int, width: int, most_pixels: int) -> int:
+        """How many pictures of that padded size may run at once."""
+        most = 1 if self.alone else max(1, most_pixels // (height * width))
         return min(most, self.card.batch or most)
 
-    def input(self, picture: Picture, options: Mapping[str, str], name: str) -> Tensor:
-        """(1, c, h, w): what the device is given of a picture. Errors: UserError."""
-        return apply.network_input(self, picture, options, name)
+    def prepared(self, picture: Picture, options: Mapping[str, str], seed: int, name: str) -> tuple[Tensor, Job]:
+        """(a picture as the network sees it, unpadded (1, c, h, w); the job for the device). Errors: UserError."""
+        A = apply.network_input(self, picture, options, name)
+        padded = apply.pad(A, self.card.multiple, least=self.card.least)
+        drawn = seed if self.draws else None
+        return A, Job(Group(self.name, tuple(sorted(options.items())), tuple(padded.shape), drawn), padded)
 
     def result(self, image: Tensor, A: Tensor, given: Picture) -> Picture:
-        """What the device made (c, h, w) of A, as a picture of the depth of the one given."""
-        return apply.result(self, image, A[0], given)
+        """What the device made (c, h, w) of A, cut back, as a picture of the depth of the one given."""
+        height, width = A.shape[2:]
+        return apply.result(self, image[:, :height, :width], A[0], given)
 
     def noise(self, n: int, seed: int, sentence: str | None) -> Noise:
         """A job of n pictures. sentence: what is to be seen on all of them, where the card asks for text."""
@@ -105,10 +120,17 @@ def worker(models: Mapping[str, Model]):
             if isinstance(group, Noise):
                 more = {} if group.text is None else {"text": group.text}
                 return [model.generate(group.n, model.rng(group.seed), **more)]
-            made = apply.through(model, torch.cat(list(items)), seed=group.seed or 0, options=dict(group.options))
-            return list(made)
+            filled = [*items, *[items[-1]] * (_round(len(items), model) - len(items))]
+            made = model.translate(torch.cat(filled), model.rng(group.seed or 0), **dict(group.options))
+            return list(made[: len(items)])
 
     return work
+
+
+def _round(n: int, model: Model) -> int:
+    """How many pictures n are filled up to: a graph is of one number, and those of 1, 2, 4, 8 serve all."""
+    most = model.card.batch or n
+    return min(1 << (n - 1).bit_length(), max(n, most)) if model.replays and not model.alone else n
 
 
 def check(models: Mapping[str, Model]) -> None:

@@ -26,6 +26,8 @@ from pygan.serve.limits import Settings
 
 _HEAD_S = 10.0  # for the head of a request to arrive
 _LINGER_S = 2.0  # for the rest of a body that was refused
+_KEEP_S = 5  # a connection on which nothing is asked
+_STUCK_S = 30.0  # without a byte of its answer that a client takes
 _LAME_S = 0.2  # after a signal, new requests are still told that it is over
 _MOST_HEAD = 16 << 10  # bytes
 
@@ -82,6 +84,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 lifespan="on",
+                timeout_keep_alive=_KEEP_S,
                 h11_max_incomplete_event_size=_MOST_HEAD,
                 timeout_graceful_shutdown=max(1, round(settings.drain_s)),
             )
@@ -150,6 +153,18 @@ class _Timed(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()  # closes, once the client has taken the last answer
+        self._expect(_STUCK_S, lambda: self._stuck(self.transport.get_write_buffer_size()))
+
+    def _stuck(self, before: int) -> None:
+        """Give up on a client that takes nothing; wait for one that takes something."""
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            self.transport.abort()
+        else:
+            self._expect(_STUCK_S, lambda: self._stuck(left))
+
     def send_400_response(self, msg: str) -> None:
         self._answer(400, "this is not HTTP")
 
@@ -157,12 +172,13 @@ class _Timed(H11Protocol):
         """Which clock runs depends on who has to say something."""
         state = self.conn.their_state
         if self.transport.is_closing():
-            self._expect(_LINGER_S, self._abort)
+            if self._clock is None:
+                self._expect(_STUCK_S, lambda: self._stuck(self.transport.get_write_buffer_size()))
         elif self.cycle is not None and not self.cycle.response_complete:
             self._expect(0, None)  # the application's clocks run
         elif state is h11.SEND_BODY:
             if self._clock is None:
-                self._expect(_LINGER_S, self._abort)
+                self._expect(_LINGER_S, self.transport.abort)
         elif state is h11.IDLE and self.timeout_keep_alive_task is None and self._clock is None:
             self._expect(_HEAD_S, self._late)
         elif state is h11.IDLE and self.timeout_keep_alive_task is not None:
@@ -177,9 +193,6 @@ class _Timed(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             self._answer(408, f"the head of the request did not arrive within {_HEAD_S:g} s")
 
-    def _abort(self) -> None:
-        self.transport.abort()
-
     def _answer(self, status: int, line: str) -> None:
         """Before there is a request, or in place of one."""
         body = json.dumps({"error": line}).encode()
@@ -189,7 +202,7 @@ class _Timed(H11Protocol):
             data += self.conn.send(h11.Data(data=body)) + self.conn.send(h11.EndOfMessage())
             self.transport.write(data)
         self.transport.close()
-        self._expect(_LINGER_S, self._abort)
+        self._expect(_LINGER_S, self.transport.abort)
 
 
 def _say_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
