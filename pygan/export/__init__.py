@@ -222,7 +222,8 @@ def _aside(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror or error}); choose another -o") from error
     finally:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def _tell(path: Path, made: Form, proof: Proof, kind: str) -> None:
