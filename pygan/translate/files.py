@@ -20,7 +20,7 @@ from pygan.translate.jpegs import READERS
 from pygan.translate.progress import Bar
 from pygan.translate.work import Work
 
-_MOST_WAITING = 1 << 28  # bytes of decoded pictures that are held ahead of the network, beside those being decoded
+_MOST_WAITING = 1 << 28  # bytes of pictures that wait before the network, and behind it
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -58,7 +58,7 @@ def _all(work: Work, asked: Sequence[Job], output: Path, bar: Bar, *, overwrite:
         _pool("read", min(8, cores()) if work.jpegs is None else READERS) as readers,
         _pool("write", min(8, cores())) as writers,
     ):
-        written: deque[Future] = deque()
+        written: deque[tuple[Future, int]] = deque()  # and bytes that each holds
         try:
             for batch in _batches(_read(work, asked, readers, bar, overwrite=overwrite), work.batch):
                 made = work.results([picture for _, picture in batch], [job.name for job, _ in batch])
@@ -66,13 +66,19 @@ def _all(work: Work, asked: Sequence[Job], output: Path, bar: Bar, *, overwrite:
                     if isinstance(result, UserError):
                         _bad(bar, result)
                     else:
-                        written.append(writers.submit(_write, work, job, picture, result, output))
-                while len(written) > 2 * work.batch + 16 or (written and written[0].done()):
-                    _count(bar, written.popleft())
+                        size = picture.pixels.nbytes + result.pixels.nbytes
+                        written.append((writers.submit(_write, work, job, picture, result, output), size))
+                while written and (written[0][0].done() or _too_many(work, [size for _, size in written])):
+                    _count(bar, written.popleft()[0])
                 bar.show()
         finally:
             while written:  # what the network made is brought to its end, also after an interruption
-                _count(bar, written.popleft())
+                _count(bar, written.popleft()[0])
+
+
+def _too_many(work: Work, sizes: Sequence[int]) -> bool:
+    """Whether results wait for longer than an interruption, or for more memory, should."""
+    return len(sizes) > 2 * work.batch + 16 or sum(sizes) > _MOST_WAITING
 
 
 @contextlib.contextmanager
@@ -142,6 +148,8 @@ def _write(work: Work, job: Job, given: Picture, made: Picture, output: Path) ->
         data = work.encode(made, given, kind)
     except UserError as error:
         return UserError(f"cannot use {job.name}: {error}")
+    except MemoryError:
+        return UserError(f"cannot use {job.name}: there is not enough memory to write its result")
     file = job.file(kind)
     try:
         if not safe(file, output):

@@ -9,6 +9,7 @@ from pygan.errors import UserError
 from pygan.pixels import containers
 
 _CHUNK = 1 << 16  # bytes, what a pipe holds
+_BETWEEN = 1 << 10  # bytes between two frames
 _MARKS = {"mjpeg": (containers.JPEG,), "png": (containers.PNG,), "auto": (containers.JPEG, containers.PNG)}
 
 
@@ -41,15 +42,16 @@ def pictures(file: BinaryIO, kind: str, *, most: int) -> Iterator[bytes | UserEr
             waiting += chunk or b""
         while waiting:
             begin = _first(waiting, marks, 0)
-            if begin != 0:
-                if not lost and (begin > 0 or len(waiting) >= 8 or not more):
-                    lost = True
-                    yield UserError(f"no {' or '.join(_name(mark) for mark in marks)} begins there")
-                # The first bytes of a mark may be the last that came.
-                keep = len(waiting) - begin if begin > 0 else min(len(waiting), 7) if more else 0
-                del waiting[: len(waiting) - keep]
-                if begin < 0:
-                    break
+            if begin < 0 and more and len(waiting) < _BETWEEN:
+                break  # the head of a part, perhaps
+            between = bytes(waiting[: begin if begin >= 0 else len(waiting)])
+            if between and not lost and not _separates(between):
+                lost = True
+                yield UserError(f"no {' or '.join(_name(mark) for mark in marks)} begins there")
+            # The first bytes of a mark may be the last that came.
+            del waiting[: begin if begin >= 0 else len(waiting) - 7 if more else len(waiting)]
+            if begin < 0:
+                break
             try:
                 end = _end(waiting)
             except EOFError as error:
@@ -67,6 +69,12 @@ def pictures(file: BinaryIO, kind: str, *, most: int) -> Iterator[bytes | UserEr
                 continue
             yield bytes(waiting[:end])
             del waiting[:end]
+
+
+def _separates(between: bytes) -> bool:
+    """Whether bytes between two frames may be there: padding, or the head of a part of multipart/x-mixed-replace."""
+    between = between.strip(b"\0\r\n ")
+    return not between or between.startswith(b"--")
 
 
 def _first(data: bytearray, marks: tuple[bytes, ...], start: int) -> int:

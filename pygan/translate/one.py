@@ -54,6 +54,8 @@ def standard_input() -> BinaryIO:
     """The bytes of standard input. Errors: UserError if it is closed."""
     if sys.stdin is None or not hasattr(sys.stdin, "buffer"):
         raise UserError("standard input is closed: there is no picture to read")
+    if sys.stdin.isatty():
+        raise UserError("standard input is the terminal; send a picture: < FILE, or PROGRAM |")
     return sys.stdin.buffer
 
 

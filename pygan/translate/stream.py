@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pygan import pixels
+from pygan.data import images
 from pygan.errors import UserError, say
 from pygan.pixels import Picture
 from pygan.translate import frames
@@ -45,7 +46,11 @@ def kind_of(text: str, inputs: Sequence[str], output: Path | str, format: str) -
     name, _, size = text.partition(":")
     width, _, height = size.partition("x")
     if name == "rgb24" and width.isdecimal() and height.isdecimal():
-        kind = Kind(name, int(width), int(height))
+        kind = Kind(name, int(width[:9]), int(height[:9]))
+        try:
+            images.check_size(kind.width, kind.height)
+        except UserError as error:
+            raise UserError(f"--stream {text}: {error}") from None
     elif text in ("auto", "mjpeg", "png"):
         kind = Kind(text)
     else:
@@ -143,7 +148,7 @@ class _Flow:
         except OSError as error:
             self._failure = UserError(f"the stream broke off ({error.strerror}) after {self.done} frames")
             self._over.set()
-        except BaseException as error:  # told by the thread that waits
+        except Exception as error:  # told by the thread that waits
             self._failure = error
             self._over.set()
 

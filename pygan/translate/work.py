@@ -126,13 +126,18 @@ class Work:
             return list(
                 apply.translated(self.network, given, seed=self.seed, options=self.options, names=names, tile=self.tile)
             )
+        except UserError as error:
+            if len(given) == 1:
+                return [error]
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-        if len(given) > 1:  # one by one: the large one among them may be alone in not fitting
-            return [self._made([one], [name])[0] for one, name in zip(given, names, strict=True)]
-        height, width = given[0].size
-        return [UserError(f"cannot use {names[0]}: {width}x{height} pixels do not fit into the memory; use --tile")]
+            if len(given) == 1:
+                height, width = given[0].size
+                fit = f"{width}x{height} pixels do not fit into the memory"
+                return [UserError(f"cannot use {names[0]}: {fit}; use --tile")]
+        # One by one: only one of them may be at fault.
+        return [self._made([one], [name])[0] for one, name in zip(given, names, strict=True)]
 
 
 def _out_of_memory(error: Exception) -> bool:

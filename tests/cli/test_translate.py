@@ -136,7 +136,8 @@ def test_floats_of_another_range_come_back_in_it(network, tmp_path, capfd):
         (("--float-range=0,nan",), "two numbers"),
         (("--batch", "0"), "at least 1"),
         (("--stream", "gif"), "must be auto, mjpeg, png or rgb24"),
-        (("--stream", "rgb24:0x5"), "standard output"),
+        (("--stream", "rgb24:0x5"), "--stream rgb24:0x5: 0x5 pixels"),
+        (("--stream", "png"), "standard output"),
     ],
 )
 def test_flags_that_fit_no_picture_are_one_line(network, tmp_path, capfd, words, says):

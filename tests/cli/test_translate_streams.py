@@ -138,6 +138,15 @@ def test_previews_within_a_frame_are_no_frames(network, tmp_path, capsysbinary):
     assert_inverted(split(out, "mjpeg"), (1, 1))
 
 
+def test_what_cameras_put_between_frames_is_no_frame(network, tmp_path, capsysbinary):
+    head = b"\r\n--boundary\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+    parts = b"".join(head % len(jpeg(k)) + jpeg(k) for k in range(3)) + b"\r\n--boundary--\r\n"
+    for data in (parts, jpeg(0) + bytes(500) + jpeg(1) + jpeg(2) + bytes(3)):
+        code, out, _ = stream(tmp_path, capsysbinary, data)
+        assert code == 0
+        assert_inverted(split(out, "mjpeg"), range(3))
+
+
 def test_frames_in_pieces_of_any_length_are_the_same(monkeypatch):
     data = jpeg(0) + b"xx" + png(1) + jpeg(2)[:300] + jpeg(3) + png(4)[:100]
     whole = [str(x) if isinstance(x, UserError) else x for x in split(data, "auto")]
@@ -175,6 +184,8 @@ def test_nothing_is_no_crash(network, tmp_path, capsysbinary, data):
         (["a", "--stream", "rgb24:9x9", "-o", "-", "--format", "png"], "leave it out"),
         (["a", "--stream", "-o", "-", "--depth", "float"], "cannot hold that"),
         (["nowhere", "--stream", "-o", "-"], "cannot read nowhere"),
+        (["a", "--stream", "rgb24:1x9", "-o", "-"], "at least 2x2"),
+        (["a", "--stream", "rgb24:99999x99999", "-o", "-"], "more than"),
     ],
 )
 def test_what_does_not_fit_a_stream_is_one_line(network, tmp_path, monkeypatch, capsysbinary, words, says):
