@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -36,32 +35,30 @@ def test_every_number_is_in_the_first_code_cell():
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    """Of the kernel: this Python's `pygan` on the path, a home and a temporary folder. TensorBoard ends with it."""
+    """Of the kernel: this Python's `pygan` on the path, a home and a temporary folder."""
     for name in ("home", "tmp"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    for file in (tmp_path / "tmp" / ".tensorboard-info").glob("pid-*.info"):
-        os.kill(json.loads(file.read_text())["pid"], signal.SIGKILL)
 
 
 def executed(folder, **numbers):
-    """Texts and picture counts of the executed notebook, with other numbers than those in its first code cell."""
+    """(texts, how many pictures, HTML) of the executed notebook, with other numbers than its first code cell has."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     at = next(k for k, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
     lines = "\n".join(f"{name} = {value!r}" for name, value in numbers.items())
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(lines))
     nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
-    text, pictures = [], 0
+    text, pictures, html = [], 0, ""
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             text.append(output.get("text", "") or "".join(output.get("data", {}).get("text/plain", "")))
             pictures += "image/png" in output.get("data", {})
-    return "\n".join(text), pictures
+            html += output.get("data", {}).get("text/html", "")
+    return "\n".join(text), pictures, html
 
 
 def test_the_whole_notebook_twice(tmp_path, environment):
@@ -69,7 +66,7 @@ def test_the_whole_notebook_twice(tmp_path, environment):
     folder.mkdir()
     tiny = {"PRESET": "tiny", "FLAGS": "--device cpu"}
 
-    text, pictures = executed(folder, **tiny, TENSORBOARD=False)
+    text, pictures, html = executed(folder, **tiny, TENSORBOARD=False)
     run = folder / "runs" / "facades"
     assert "extension" in text  # of the doctor
     assert "32/32 images" in text
@@ -78,10 +75,11 @@ def test_the_whole_notebook_twice(tmp_path, environment):
     rows, weights = read_metrics(run), (run / "checkpoints" / "last" / "G.safetensors").stat().st_mtime_ns
     assert rows[-1]["images"] == 32
 
-    again, pictures = executed(folder, **tiny, TENSORBOARD=True)
+    again, pictures, html_again = executed(folder, **tiny, TENSORBOARD=True)
     assert "is finished" in again
     assert "32/32 images" not in again
     assert pictures >= 4
     assert read_metrics(run) == rows
     assert (run / "checkpoints" / "last" / "G.safetensors").stat().st_mtime_ns == weights
-    assert list((tmp_path / "tmp" / ".tensorboard-info").glob("pid-*.info"))
+    assert "tensorboard-frame" in html_again
+    assert "tensorboard-frame" not in html
