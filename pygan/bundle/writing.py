@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
-from pygan import outputs
-from pygan import recipe as recipes
+from pygan import export, log, outputs
 from pygan.bundle import layout, licence, model_card, reading, samples
 from pygan.errors import UserError, say
+from pygan.export import prove
+from pygan.exported import facts
 from pygan.use import Trained
 from pygan.version import __version__
 
+_FROZEN = " with dropout off and running statistics"
 _COMPARED = 4  # held-out items
 _LFS = "".join(f"*.{ending} filter=lfs diff=lfs merge=lfs -text\n" for ending in ("safetensors", "png"))
 
@@ -33,28 +30,32 @@ def write(
     *,
     license: str = "",  # noqa: A002 (the Hub's word)
     pictures: int = 4,
+    frozen: bool = False,
     overwrite: bool = False,
 ) -> Path:
     """Write a trained network as a folder that can be pushed to the Hugging Face Hub as it is. Returns the folder.
 
     run: its directory, for scores and held-out items. license: an identifier, as mit or cc-by-4.0; "": unknown, and a
-    line says how to name one. pictures: held-out items that samples/ shows; 0: none. overwrite: replace the files of a
-    bundle that is there; what else is in that folder (.git, a LICENSE) stays.
+    line says how to name one. pictures: held-out items that samples/ shows; 0: none. frozen: say that dropout and
+    batch statistics are those of no training any more. overwrite: replace the files of a bundle that is there; what
+    else is in that folder (.git, a LICENSE) stays.
 
     The folder is complete or not there. Before it is, it is loaded anew, and must paint what the run paints, bit for
-    bit, from held-out items. Errors: UserError.
+    bit, from held-out items. What was done is printed. Errors: UserError.
     """
     fields = licence.fields(license)
-    _check_place(folder, overwrite)
+    if folder.name in ("", ".."):
+        raise UserError(f"-o {folder}: name a folder that is to be written")
     new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
+        _check_place(folder, overwrite)
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
-        with _batch_of(trained, run, max(_COMPARED, pictures)) as (batch, held_out):
-            card = _write_network(trained, new)
-            _prove_equal(trained, reading.read(new, trained.device.type), batch)
-            shown = samples.write(trained, batch if held_out else None, pictures, new / layout.SAMPLES)
+        card = _write_network(trained, new, "frozen" if frozen else "kept")
+        batch, held_out = prove.batch_of(trained, run, max(_COMPARED, pictures))
+        images = _prove_equal(trained, reading.read(new, trained.device.type), batch)
+        shown = samples.write(trained, batch if held_out else None, pictures, new / layout.SAMPLES)
         text = model_card.text(trained, run, fields, shown, card)
         (new / layout.CARD).write_text(text)
         (new / layout.ATTRIBUTES).write_text(_LFS)
@@ -64,6 +65,11 @@ def write(
         raise UserError(f"cannot write {where} ({error.strerror or error}); choose another -o") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    out = log.console()
+    weights = folder / layout.WEIGHTS
+    out.print(f"folder     {folder}, {weights.stat().st_size / 1e6:.1f} MB of weights", markup=False)
+    of = f"{images} images of {'held-out' if held_out else 'made-up'} inputs"
+    out.print(f"proof      {of} are the run's{_FROZEN * frozen}, bit for bit", markup=False)
     if fields["license"] == "unknown":
         say(f"{folder / layout.CARD} says `license: unknown`; name one with --license mit, or whichever it is")
     if shown.held_out:
@@ -73,8 +79,6 @@ def write(
 
 def _check_place(folder: Path, overwrite: bool) -> None:
     """Errors: UserError where something is that would be lost."""
-    if not folder.name:
-        raise UserError(f"-o {folder}: name a folder that is to be written")
     if folder.is_dir():
         if not any(folder.iterdir()):
             return
@@ -86,60 +90,27 @@ def _check_place(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder} is there and is no folder; choose another -o")
 
 
-@contextlib.contextmanager
-def _batch_of(trained: Trained, run: Path, number: int) -> Iterator[tuple[Any, bool]]:
-    """Held-out items of the run, on its device, and True; where they cannot be read made-up ones, and False."""
-    from pygan.sample import given
-
-    try:
-        batches = list(given.held_out(trained, run, number))
-        yield type(batches[0])(*(torch.cat(parts) for parts in zip(*batches, strict=True))), True
-    except UserError as reason:
-        say(f"{reason}. The files are compared on made-up inputs, and samples/ shows none of the data")
-        yield _made_up(trained), False
-
-
-def _made_up(trained: Trained) -> Any:
-    """A batch of the GAN's feed with values from a fixed seed in it."""
-    example = trained.gan.example(dataclasses.replace(trained.recipe, batch=2), "meta")
-    rng = torch.Generator().manual_seed(0)
-    values = (torch.rand(tensor.shape, generator=rng).mul(2).sub(1) for tensor in example)
-    return type(example)(*(value.to(trained.device) for value in values))
-
-
-def _write_network(trained: Trained, new: Path) -> dict[str, Any]:
+def _write_network(trained: Trained, new: Path, semantics: str) -> dict[str, Any]:
     """model.safetensors and config.json. Returns the card in it: the network's, without the folders of this machine."""
-    card = _public(trained)
     weights = new / layout.WEIGHTS
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.net.state_dict().items()}
-    try:
-        save_file(tensors, weights, metadata={"pygan": json.dumps(card)})
-    except SafetensorError as error:  # its text holds the system's reason (a full disk, a limit)
-        raise OSError(f"{weights.name} could not be written: {error}") from error
-    facts = {
+    export.write_safetensors(trained, weights, semantics=semantics)
+    card = trained.card.to_dict() | {"recipe": facts.without_places(trained.card)}
+    config = {
         "library_name": "pygan",
         "format": layout.FORMAT,
         "model_type": card["gan"],
         "card": card,
+        "semantics": semantics,
         "sha256": layout.checksum(weights),
         "versions": {"pygan": __version__, "torch": torch.__version__},
     }
-    (new / layout.CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
+    (new / layout.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     return card
 
 
-def _public(trained: Trained) -> dict[str, Any]:
-    """The network's card for others: of a path of this machine that the recipe names only the last part stays."""
-    recipe = recipes.to_dict(trained.recipe)
-    for field in dataclasses.fields(trained.recipe):
-        value = recipe[field.name]
-        if isinstance(value, str) and (value.startswith("/") or (field.metadata["session"] and "/" in value)):
-            recipe[field.name] = PurePath(value).name
-    return trained.card.to_dict() | {"recipe": recipe}
-
-
-def _prove_equal(trained: Trained, fresh: Trained, batch: Any) -> None:
-    """Errors: UserError if the network that was written paints anything else than the run's, bit for bit."""
+def _prove_equal(trained: Trained, fresh: Trained, batch: Any) -> int:
+    """The number of images that were compared. Errors: UserError if one of them is not the run's, bit for bit."""
+    images = 0
     with torch.inference_mode():
         for way in outputs.ways(trained.gan, trained.recipe):
             painted = [
@@ -151,6 +122,8 @@ def _prove_equal(trained: Trained, fresh: Trained, batch: Any) -> None:
                     f"the files do not paint what the run paints{f' ({way})' if way else ''}: they differ by {most:g}; "
                     f"nothing was written"
                 )
+            images += painted[0].shape[0]
+    return images
 
 
 def _put(new: Path, folder: Path) -> None:
