@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from serving import Negative, picture, pixels_of, png, served
+from serving import until as server_until
 
 from pygan import apply, pixels, use
 from pygan.__main__ import main
@@ -486,6 +487,36 @@ def test_what_each_model_can_be_asked(browser):
         calm(browser, running.url)
 
 
+def test_a_stroke_is_shown_while_it_is_drawn_and_the_newest_wins(browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    network = Negative()
+    with served({"negative": network}) as running:
+        visit(browser, running.url)
+        click(browser, "tab-draw")
+        change(browser, "canvas-size", 256)
+        settled(browser)
+        # The mouse is still down.
+        board, shown = browser.find_element("id", "draw-board"), seen(browser, "result")
+        ActionChains(browser).move_to_element(board).click_and_hold().move_by_offset(90, 40).perform()
+        settled(browser)
+        assert (seen(browser, "result") != shown).any()
+        assert (seen(browser, "result") == 255 - seen(browser, "draw-board")).all()
+        ActionChains(browser).release().perform()
+        settled(browser)
+        # While one answer is waited for, five strokes become one request.
+        network.gate.clear()
+        before = len(network.seen)
+        for k in range(6):
+            stroke(browser, "draw-board", [(0.1, 0.1 + 0.1 * k), (0.9, 0.1 + 0.1 * k)])
+        server_until(lambda: len(network.seen) == before + 1)
+        assert browser.execute_script("return document.body.dataset.state") == "waiting"
+        network.gate.set()
+        settled(browser)
+        assert len(network.seen) == before + 2
+        assert (seen(browser, "result") == 255 - seen(browser, "draw-board")).all()
+
+
 def test_a_busy_server_and_a_slow_one(browser):
     network = Negative()
     with served({"negative": network}, queue=1, timeout_s=3) as running:
@@ -497,8 +528,7 @@ def test_a_busy_server_and_a_slow_one(browser):
         before = len(network.seen)
         other = threading.Thread(target=post, args=(running.port, picture()[1]))
         other.start()
-        while len(network.seen) == before:
-            time.sleep(0.01)
+        server_until(lambda: len(network.seen) > before)
         click(browser, "flood")
         until(browser, "document.getElementById('trouble-line').textContent.startsWith('The server is busy')")
         assert "Trying again" in browser.find_element("id", "trouble-line").text

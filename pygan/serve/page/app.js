@@ -1,16 +1,19 @@
 /** The page of `pygan serve`: a picture on the left, by one of five ways; what the network makes of it on the right. */
 
 import { Board } from "./board.js";
+import { arrows, group } from "./buttons.js";
 import { Camera } from "./camera.js";
 import * as examples from "./examples.js";
+import { keep, restore } from "./keep.js";
 import { Key } from "./key.js";
-import { Live, call } from "./live.js";
+import { Live } from "./live.js";
 import { Make } from "./make.js";
 import * as models from "./models.js";
-import { CLASSES, colourOf, toClasses } from "./palette.js";
+import { toClasses } from "./palette.js";
 import { Pen } from "./pen.js";
 import { png } from "./png.js";
 import { Shown, fit } from "./show.js";
+import { Tools } from "./tools.js";
 import { Upload } from "./upload.js";
 
 const parts = Object.fromEntries([...document.querySelectorAll("[id]")].map((one) => [one.id, one]));
@@ -24,9 +27,6 @@ const state = {
   way: "",
   options: {}, // direction, to: as the query has them
   side: 256, // of the canvas in pixels; 0: a picture from outside goes as it is
-  tool: "brush",
-  label: "window",
-  brushes: { draw: 4, labels: 20 }, // as the slider has them
   most: 32, // pictures of one request
 };
 const boards = {
@@ -36,8 +36,20 @@ const boards = {
 const shown = new Shown(parts);
 const key = new Key(parts);
 const camera = new Camera(parts["camera-shown"]);
-const upload = new Upload(parts, { changed: () => state.way === "upload" && send(), arrived: () => choose("upload"), failed: (line) => tell(line) });
-const pen = new Pen(Object.values(boards), parts.overlay, brush, { stroke: () => send(), end: () => (drawn(), send()) });
+const upload = new Upload(parts, {
+  changed: () => state.way === "upload" && send(),
+  arrived: () => choose("upload"),
+  failed: (line) => tell(line),
+});
+let pen = null; // tools and pen know each other
+const tools = new Tools(parts, { board: () => boards[state.way], act, changed: () => pen?.paint() });
+pen = new Pen(Object.values(boards), parts.overlay, (eraser) => tools.brush(eraser), {
+  stroke: () => send(),
+  end: () => {
+    drawn();
+    send();
+  },
+});
 
 const live = new Live({
   busy: (yes) => (document.body.dataset.busy = yes ? "yes" : "no"),
@@ -116,7 +128,8 @@ function done(ms) {
 
 /** The picture of the way that is chosen: {blob, type}; null where there is none yet. */
 async function picture() {
-  if (state.way === "upload") return upload.picture(state.side, models.readsLabels(state.model, state.options.direction));
+  const labels = models.readsLabels(state.model, state.options.direction);
+  if (state.way === "upload") return upload.picture(state.side, labels);
   if (state.way === "camera") {
     const frame = camera.frame(state.side);
     return frame && png(frame);
@@ -134,7 +147,8 @@ function send() {
     if (state.model.chance) query.set("seed", seedOf(parts.seed));
     const asked = String(query) && `?${query}`;
     const path = `/v1/translate/${encodeURIComponent(state.model.name)}${asked}`;
-    return { path, options: { method: "POST", body: given, headers: { "Content-Type": given.type || "application/octet-stream" } }, given };
+    const headers = { "Content-Type": given.type || "application/octet-stream" };
+    return { path, options: { method: "POST", body: given, headers }, given };
   });
 }
 
@@ -167,7 +181,8 @@ function take(found) {
   const last = state.model?.name ?? state.last;
   const same = found.find((model) => model.name === last);
   state.models = found;
-  parts.model.replaceChildren(...found.map((model) => new Option(model.name === model.gan ? model.name : `${model.name} · ${model.gan}`, model.name)));
+  const title = ({ name, gan }) => (name === gan ? name : `${name} · ${gan}`);
+  parts.model.replaceChildren(...found.map((model) => new Option(title(model), model.name)));
   parts.model.disabled = found.length < 2;
   if (!found.length) return tell("The server has no model.");
   setModel(same ?? found[0]);
@@ -222,37 +237,6 @@ function radios(box, values, option, name) {
   });
 }
 
-/** Buttons of which one is on, with arrow keys as radio buttons have them. */
-function group(box, value, changed) {
-  const buttons = [...box.querySelectorAll("button")];
-  const set = (button) => {
-    for (const one of buttons) {
-      one.setAttribute("role", "radio");
-      one.setAttribute("aria-checked", String(one === button));
-      one.tabIndex = one === button ? 0 : -1;
-    }
-  };
-  set(buttons.find((button) => button.dataset.value === value) ?? buttons[0]);
-  box.onclick = (event) => {
-    const button = event.target.closest("button");
-    if (!button) return;
-    set(button);
-    changed(button.dataset.value);
-  };
-  box.onkeydown = (event) => arrows(event, buttons);
-}
-
-function arrows(event, buttons) {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-  if (!step) return;
-  event.preventDefault();
-  event.stopPropagation();
-  const there = buttons.filter((button) => !button.hidden);
-  const next = there[(there.indexOf(document.activeElement) + step + there.length) % there.length];
-  next.focus();
-  next.click();
-}
-
 function sizes(before) {
   const own = models.trainedSize(state.model);
   const all = [...new Set([own, 256, 512].filter(Boolean))].sort((a, b) => a - b);
@@ -270,7 +254,9 @@ function sizes(before) {
 
 /** An example on every board that nobody has drawn on. */
 function start() {
-  for (const name of Object.keys(boards)) if (!boards[name].touched) boards[name].load(example(name), { remember: false });
+  for (const [name, board] of Object.entries(boards)) {
+    if (!board.touched) board.load(example(name), { remember: false });
+  }
   upload.example(() => examples[models.sceneOf(state.model)](Math.max(state.side, 64)));
 }
 
@@ -304,20 +290,10 @@ function choose(way) {
     shown.clear("");
     make.begin();
   } else {
-    if (way in boards) parts.size.value = state.brushes[way];
+    if (way in boards) tools.show(way);
     drawn();
     send();
   }
-}
-
-function brush(otherEnd = false) {
-  const hard = state.way === "labels";
-  const tool = otherEnd ? "eraser" : state.tool;
-  const paint = hard ? colourOf(state.label) : parts.colour.value;
-  const colour = tool === "eraser" ? (hard ? colourOf("background") : "#ffffff") : paint;
-  const board = boards[state.way] ?? boards.draw;
-  const radius = Math.max(0.5, (Number(parts.size.value) * board.width) / 512);
-  return { tool: tool === "eraser" ? "brush" : tool, radius, colour };
 }
 
 function drawn() {
@@ -391,36 +367,6 @@ function stopCamera() {
   cameraShown();
 }
 
-// A reload, or a phone that forgets the page, loses nothing: what was drawn waits in this tab.
-
-function keep() {
-  try {
-    for (const [name, board] of Object.entries(boards)) {
-      if (board.touched) sessionStorage.setItem(`board/${name}`, board.canvas.toDataURL("image/png"));
-    }
-    if (state.model) sessionStorage.setItem("model", state.model.name);
-  } catch {
-    // There is no room, or no storage is allowed: then a reload begins anew.
-  }
-}
-
-async function restore() {
-  state.last = sessionStorage.getItem("model");
-  for (const [name, board] of Object.entries(boards)) {
-    const data = sessionStorage.getItem(`board/${name}`);
-    if (!data) continue;
-    const image = Object.assign(new Image(), { src: data });
-    await image.decode();
-    const [width, height] = [image.naturalWidth, image.naturalHeight];
-    const context = Object.assign(document.createElement("canvas"), { width, height }).getContext("2d");
-    context.drawImage(image, 0, 0);
-    const pixels = context.getImageData(0, 0, width, height);
-    if (board.hard) toClasses(pixels.data);
-    board.load(pixels, { remember: false });
-    board.touched = true;
-  }
-}
-
 // What listens.
 
 parts.model.addEventListener("change", () => setModel(state.models.find((one) => one.name === parts.model.value)));
@@ -434,44 +380,6 @@ parts.retry.addEventListener("click", () => {
   if (!state.model) return;
   if (state.way === "make") make.begin();
   else send();
-});
-parts.palette.append(
-  ...CLASSES.map(([name, colour]) => {
-    const button = Object.assign(document.createElement("button"), { type: "button" });
-    button.dataset.value = name;
-    const swatch = document.createElement("i");
-    swatch.style.backgroundColor = colour;
-    button.append(swatch, Object.assign(document.createElement("span"), { textContent: name }));
-    return button;
-  }),
-);
-group(parts.palette, state.label, (name) => {
-  state.label = name;
-  if (state.tool === "eraser") setTool("brush");
-});
-const tools = document.querySelectorAll("[data-tool]");
-function setTool(tool) {
-  state.tool = tool;
-  for (const one of tools) {
-    one.setAttribute("aria-checked", String(one.dataset.tool === tool));
-    one.tabIndex = one.dataset.tool === tool ? 0 : -1;
-  }
-  pen.paint();
-}
-for (const one of tools) {
-  one.addEventListener("click", () => setTool(one.dataset.tool));
-  one.addEventListener("keydown", (event) => arrows(event, [...tools]));
-}
-setTool(state.tool);
-parts.size.addEventListener("input", () => {
-  state.brushes[state.way] = parts.size.value;
-  pen.paint();
-});
-parts.undo.addEventListener("click", () => act((board) => board.undo()));
-parts.redo.addEventListener("click", () => act((board) => board.redo()));
-parts.flood.addEventListener("click", () => act((board) => board.flood(brush().colour)));
-parts.clear.addEventListener("click", () => {
-  act((board) => board.flood(board.hard ? colourOf("background") : "#ffffff"));
 });
 parts.example.addEventListener("click", () => act((board) => board.load(example(state.way), { remember: true })));
 parts.edit.addEventListener("click", editUpload);
@@ -491,32 +399,11 @@ parts["camera-hold"].addEventListener("click", async () => {
   else sendFrame();
 });
 window.addEventListener("resize", () => pen.hide());
-window.addEventListener("pagehide", keep);
-document.addEventListener("visibilitychange", () => (document.hidden ? keep() : sendFrame()));
-document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input:not([type=range]), textarea, select, dialog");
-  const board = boards[state.way];
-  if (typing || !board) return;
-  const letter = event.key.toLowerCase();
-  if ((event.ctrlKey || event.metaKey) && letter === "z") {
-    event.preventDefault();
-    act((one) => (event.shiftKey ? one.redo() : one.undo()));
-  } else if ((event.ctrlKey || event.metaKey) && letter === "y") {
-    event.preventDefault();
-    act((one) => one.redo());
-  } else if (!event.ctrlKey && !event.metaKey && !event.altKey) {
-    const tool = { b: "brush", e: "eraser", r: "rect", f: "fill" }[letter];
-    if (tool) setTool(tool);
-    const step = { "[": 0.8, "]": 1.25 }[event.key];
-    if (step) {
-      const size = Number(parts.size.value);
-      parts.size.value = Math.round(step > 1 ? Math.max(size + 1, size * step) : Math.min(size - 1, size * step));
-      state.brushes[state.way] = parts.size.value;
-      pen.paint();
-    }
-  }
-});
+const keepAll = () => keep(boards, state.model?.name);
+window.addEventListener("pagehide", keepAll);
+document.addEventListener("visibilitychange", () => (document.hidden ? keepAll() : sendFrame()));
 
-restore()
-  .catch(() => {}) // no storage is allowed, or it holds no picture: the page begins anew
-  .then(load);
+restore(boards).then((name) => {
+  state.last = name;
+  load();
+});

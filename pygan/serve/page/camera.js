@@ -17,7 +17,7 @@ export class Camera {
     return this.#facing === "user";
   }
 
-  /** Ask for the camera and show it. ended: called when it is taken away. Throws an Error whose message is one line for the user. */
+  /** Ask for the camera and show it. ended: called when it is taken away. Throws an Error with one line for the user. */
   async start(ended) {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new Error(

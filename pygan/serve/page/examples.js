@@ -71,8 +71,9 @@ export function lines(side) {
     to.strokeStyle = "#000";
     to.stroke(new Path2D("M6 84 H94 M22 84 V46 H74 V84 M16 48 L48 20 L80 48 M62 32 V22 H69 V39"));
     to.stroke(new Path2D("M42 84 V64 a6 6 0 0 1 12 0 V84 M28 54 h9 v10 h-9 z M32.5 54 v10 M28 59 h9"));
-    to.stroke(new Path2D("M60 54 h9 v10 h-9 z M64.5 54 v10 M60 59 h9 M51.5 73 v1 M42 36 a6 6 0 1 0 12 0 a6 6 0 1 0 -12 0"));
-    to.stroke(new Path2D("M86 84 V62 M86 68 c-8 -2 -8 -16 0 -20 c8 4 8 18 0 20 M10 20 a7 7 0 1 0 14 0 a7 7 0 1 0 -14 0"));
+    to.stroke(new Path2D("M60 54 h9 v10 h-9 z M64.5 54 v10 M60 59 h9 M51.5 73 v1"));
+    to.stroke(new Path2D("M42 36 a6 6 0 1 0 12 0 a6 6 0 1 0 -12 0 M10 20 a7 7 0 1 0 14 0 a7 7 0 1 0 -14 0"));
+    to.stroke(new Path2D("M86 84 V62 M86 68 c-8 -2 -8 -16 0 -20 c8 4 8 18 0 20"));
   });
 }
 

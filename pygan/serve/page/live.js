@@ -32,7 +32,7 @@ async function troubleOf(response) {
     () => "",
   );
   const plain = PLAINLY[status] ?? (status >= 500 ? "The server failed." : "The server refused.");
-  const line = said ? `${plain.replace(/\.$/, "")}: ${said}` : plain;
+  const line = said ? `${plain.replace(/\.$/, "")}: ${said.replace(/\.$/, "")}.` : plain;
   const asked = Number.parseFloat(response.headers.get("Retry-After"));
   const again = status === 429 || status === 503 || status === 502;
   return new Trouble(line, status, again ? Math.max(0.2, Number.isFinite(asked) ? asked : 1) : null);

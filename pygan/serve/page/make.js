@@ -42,7 +42,8 @@ export class Make {
     if (!model || !model.acts?.includes("generate")) return;
     if (model.needs_text && !this.#parts["make-text"].value.trim()) return;
     this.#live.ask(async () => {
-      const asked = { n: this.#number("make-number", 1, Number(this.#parts["make-number"].max)), seed: this.#number("make-seed", 0, MOST_SEED - 1) };
+      const most = Number(this.#parts["make-number"].max);
+      const asked = { n: this.#number("make-number", 1, most), seed: this.#number("make-seed", 0, MOST_SEED - 1) };
       if (model.needs_text) asked.text = this.#parts["make-text"].value.trim();
       const path = `/v1/generate/${encodeURIComponent(model.name)}`;
       const headers = { "Content-Type": "application/json" };
