@@ -83,7 +83,7 @@ def served(networks, **settings):
             assert not thread.is_alive()
 
 
-def until(true, seconds=20.0):
+def until(true, seconds=60.0):
     """Wait until `true()`; how long it takes says nothing, that it comes does."""
     end = time.monotonic() + seconds
     while not true():

@@ -450,12 +450,12 @@ def test_a_strip_is_not_padded_into_a_wall(own):
 
 def test_who_waits_too_long_is_told_and_leaves_the_queue(own):
     network = Negative()
-    running, client = own(network, timeout_s=0.5, batch=1)
+    running, client = own(network, timeout_s=1.5, batch=1)
     network.gate.clear()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         late = [pool.submit(post, client, picture(k)[1]) for k in range(3)]
         for future in late:
-            error_of(future.result(), 504, "0.5 s")
+            error_of(future.result(), 504, "1.5 s")
     until(lambda: running.house.batcher.waiting == 0)
     assert running.house.batcher.taken == 0
     network.gate.set()

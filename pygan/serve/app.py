@@ -23,11 +23,12 @@ from starlette.routing import Route
 
 from pygan import use
 from pygan.errors import UserError, say
-from pygan.serve import intake, metrics, models, openapi
+from pygan.serve import intake, metrics, openapi
 from pygan.serve.answers import CSP, HEADERS, MEDIA_TYPES, Refused, as_json
 from pygan.serve.guard import Guard
 from pygan.serve.house import Asked, House
 from pygan.serve.limits import Settings
+from pygan.serve.models import Model, check
 
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FORM = "application/x-www-form-urlencoded"
@@ -57,8 +58,8 @@ def create(networks: Mapping[str, use.Network], settings: Settings | None = None
     for name in networks:
         if not NAME.fullmatch(name):
             raise UserError(f"{name!r} cannot be a model's name: letters, digits, . _ and - only, 64 at most")
-    held = {name: models.Model(name, network) for name, network in networks.items()}
-    models.check(held)
+    held = {name: Model(name, network) for name, network in networks.items()}
+    check(held)
     house = House(held, settings)
     routes = _Routes(house, Guard(settings), openapi.describe(held, settings))
 
@@ -190,7 +191,7 @@ class _Routes:
         ]
         return as_json({"results": results})
 
-    def _model(self, request: Request, act: str) -> models.Model:
+    def _model(self, request: Request, act: str) -> Model:
         """Errors: Refused."""
         model = self.house.models.get(request.path_params["model"])
         if model is None or act not in model.card.acts:
@@ -262,8 +263,8 @@ class _Gate:
                 await Response(status_code=499)(scope, receive, counted)
             except asyncio.CancelledError:  # the time for finishing, after a signal, is over
                 if not status:
-                    refused = Refused(503, "the server was shut down before the answer was there", close=True)
-                    await refused.response()(scope, receive, counted)
+                    over = Refused(503, "the server was shut down before the answer was there", close=True)
+                    await over.response()(scope, receive, counted)
             except Exception as error:
                 line = " ".join(str(error).split())
                 say(f"a request failed ({type(error).__name__}: {line[:300]}); serving goes on")

@@ -45,7 +45,7 @@ class House:
             most=settings.batch,
             wait_s=settings.wait_s,
             room=max(settings.queue, 1),
-            done=self.metrics.batch,
+            done=lambda lane, n, seconds: self.metrics.batch(str(lane), n, seconds),
         )
         self.pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="pygan-pictures")
         self.bodies = intake.Bodies(_IN_HOUSE * settings.most_bytes)

@@ -8,13 +8,15 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from pygan.errors import UserError
 from pygan.serve.answers import Refused
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 PICTURE_TYPES = (
     "image/png", "image/jpeg", "image/webp", "image/tiff", "image/bmp", "image/gif", "application/x-npy",
@@ -159,7 +161,7 @@ def multipart(content_type: str, body: bytes, most: int) -> list[Part]:
         nonlocal ended
         ended = True
 
-    callbacks = {
+    callbacks: MultipartCallbacks = {
         "on_part_begin": begin,
         "on_header_field": lambda data, a, b: header["name"].extend(data[a:b]),
         "on_header_value": lambda data, a, b: header["value"].extend(data[a:b]),
@@ -240,6 +242,6 @@ def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is not JSON")
 
 
-def reason(error: UserError) -> str:
-    """A user's error as one line for a client."""
+def reason(error: BaseException) -> str:
+    """An error as one line."""
     return " ".join(str(error).split())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,8 +88,9 @@ class Model:
 
     def noise(self, n: int, seed: int, sentence: str | None) -> Noise:
         """A job of n pictures. sentence: what is to be seen on all of them, where the card asks for text."""
-        codes = torch.from_numpy(self._encoder.encode([sentence])).expand(n, -1) if self._encoder else None
-        return Noise(self.name, n, seed, codes)
+        if self._encoder is None or sentence is None:
+            return Noise(self.name, n, seed, None)
+        return Noise(self.name, n, seed, torch.from_numpy(self._encoder.encode([sentence])).expand(n, -1))
 
     def plain(self) -> dict[str, Any]:
         """What `GET /v1/models` says of it: nothing of paths, nothing of data."""
@@ -96,7 +98,7 @@ class Model:
         kept = ("acts", "channels", "options", "prepare", "shows", "multiple", "least", "images_seen", "chance")
         values = {"name": self.name, "gan": card.gan} | {key: card.to_dict()[key] for key in kept}
         values["needs_text"] = "text" in card.asks
-        size = card.recipe.get("crop_size", 0)
+        size = card.size[0] if card.size else card.recipe.get("crop_size", 0)
         values["size"] = size if isinstance(size, int) else 0
         built_in = not card.recipe.get("data", "-") and card.recipe.get("direction") == "BtoA"  # pairs: B is labels
         if card.prepare == "labels" or (built_in and card.recipe.get("input_transform") == "none"):
@@ -108,7 +110,7 @@ def picture_of(image: Tensor, shows: str) -> Picture:
     """A picture from noise, (c, h, w) in [-1, 1], as 8 bits."""
     if shows != "pixels" or image.shape[0] not in (1, 3):
         image = pictures.as_rgb(image[None])[0]
-    return Picture(pixels.from_signed(image.permute(1, 2, 0).contiguous().numpy(), "uint8"))
+    return Picture(pixels.from_signed(image.permute(1, 2, 0).contiguous().numpy(), np.uint8))
 
 
 def worker(models: Mapping[str, Model]):
