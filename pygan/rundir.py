@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pygan.errors import UserError
+from pygan.errors import UserError, say_once
 
 RECIPE, METRICS, SCORES = "recipe.json", "metrics.jsonl", "scores.json"
 FINDINGS, ENVIRONMENT = "findings.jsonl", "environment.json"
@@ -56,6 +56,8 @@ class RunDir:
             raise UserError(
                 f"{self.path} is in use by another process; wait for it, or choose another --run"
             ) from error
+        except OSError as error:  # of some network and cloud drives
+            say_once(f"{self.path} cannot be locked there ({error.strerror}): nothing keeps a second process out of it")
         return self
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """The Colab notebook, executed whole on the tiny preset, twice: the second time nothing is trained anew."""
 
+import errno
+import fcntl
 import json
 import os
 import sys
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pygan.rundir import read_metrics
+from pygan.rundir import RunDir, read_metrics
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "pygan_colab.ipynb"
 
@@ -83,3 +85,15 @@ def test_the_whole_notebook_twice(tmp_path, environment):
     assert (run / "checkpoints" / "last" / "G.safetensors").stat().st_mtime_ns == weights
     assert "tensorboard-frame" in html_again
     assert "tensorboard-frame" not in html
+
+
+def test_a_drive_without_locks_is_said_and_used(tmp_path, monkeypatch, capfd):
+    """Some cloud and network drives have none: the run goes on there, with one line."""
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    run = RunDir(tmp_path / "run").open()
+    run.close()
+    assert "cannot be locked there (No locks available)" in capfd.readouterr().err
