@@ -75,7 +75,9 @@ def run(
     Errors: UserError for a network that cannot be taken apart.
     """
     if not isinstance(network, Trained):
-        raise UserError("--tile needs the network's parts, which this file does not show: give the run directory")
+        raise UserError(
+            "--tile needs the network's parts, which this file does not show: give the run, or its .safetensors"
+        )
     card = network.card
     padded = tuple(max(cut.up(side, card.multiple), card.least) for side in size)
     rows, columns = (cut.reflected(side, full) for side, full in zip(size, padded, strict=True))
@@ -171,7 +173,7 @@ class Work:
                     yield tile
                     progress.add(tile.own_pixels)
 
-            progress.say(f"{count} tiles of {side} pixels with {halo} more around, {passes} passes")
+            progress.say(f"{count} tiles of {side} pixels with up to {halo} around them, passes: {passes}")
             waiting = list(found.norms)
             chain = Chain(found.parts if inner is None else (), self._place)
             if inner is not None:

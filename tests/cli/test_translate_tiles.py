@@ -32,7 +32,7 @@ def translated(run, picture, output, *flags):
 def test_a_large_picture(run, tmp_path):
     picture = photograph(tmp_path / "in.png", 3000, 2000)
     want = translated(run, picture, tmp_path / "whole")
-    got = translated(run, picture, tmp_path / "tiles", "--tile", "640")
+    got = translated(run, picture, tmp_path / "tiles", "--tile", "1000")
     assert got.shape == want.shape
     assert np.abs(got - want).max() <= 1
 
@@ -59,7 +59,7 @@ def test_how_far_it_is(run, tmp_path, monkeypatch, capsys):
     translated(run, photograph(tmp_path / "in.png", 150, 90), tmp_path / "out", "--tile", "64")
     first, *_, last = [line for line in capsys.readouterr().out.splitlines() if "megapixels/s" in line]
     assert "tiles of 64 pixels" in first
-    assert "passes" in first
+    assert "passes: 5" in first
     done, total = last.split(": ")[1].split(" tiles")[0].split("/")
     assert done == total
     assert "left" in last
