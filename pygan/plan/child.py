@@ -63,6 +63,7 @@ def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, se
     import torch
 
     from pygan import checkpoint, gans, heldout, pictures
+    from pygan.judge import Judge
     from pygan.nn import full_precision
     from pygan.vitals import Vitals
 
@@ -82,7 +83,7 @@ def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, se
     step, times, logs = _make(gan, recipe, state, feed), [], {}
     ends, images = time.perf_counter() + seconds, 0
     while len(times) < MOST_STEPS and (len(times) < LEAST_STEPS or time.perf_counter() < ends):
-        began = time.perf_counter()
+        began, computed = time.perf_counter(), time.process_time()
         for opt in state.opts.values():
             opt.set_lr_(opt.lr)
         logs = step(feed.address(images))
@@ -90,7 +91,8 @@ def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, se
         times.append(time.perf_counter() - began)
         images += gans.images_per_step(gan, recipe)
         state.images_seen, state.steps = images, state.steps + 1
-        _tell("step", phase=number, seconds=times[-1], **_memory(device))
+        computed = time.process_time() - computed
+        _tell("step", phase=number, seconds=times[-1], cpu=computed, **_memory(device))
         if len(times) == 1 and times[0] > seconds:
             break
 
@@ -113,10 +115,16 @@ def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, se
         parts = [pictures.columns(gan.sample(nets["G"], recipe, one)) for one in heldout.batches(held_out, count)]
         picture.append(pictures.to_png(pictures.grid(pictures.joined(parts))))
 
+    judge = Judge(gan, small, held_out, device)
+    measured = _timed(lambda: judge.scores(nets, count))
+    _timed(lambda: judge.of_training_items(nets, count))  # its threads take memory
+    if hasattr(gan, "baselines"):
+        _timed(lambda: gan.baselines(recipe, heldout.batches(feed, feed.n_items)))
     with full_precision(), torch.no_grad():
-        measured = _timed(lambda: heldout.means(lambda one: gan.measure(nets, recipe, one), held_out, count))
         sampled = _timed(sample)
-    _tell("evaluation", phase=number, measure=measured / count, sample=sampled / count, png=len(picture[0]) / count)
+    judge.close()
+    each = {"measure": measured / count, "sample": sampled / count, "png": len(picture[0]) / count}
+    _tell("evaluation", phase=number, **each, **_memory(device))
 
     with tempfile.TemporaryDirectory() as folder:
         facts = {"gan": gans.name_of(gan), "recipe": {}}

@@ -62,6 +62,8 @@ class Fitter:
         if first.fits:
             return [first]
         found: list[Proposal | None] = []
+        if not self._in_memory(first) and not self._in_memory(self._smallest(asked)):
+            return []
         if self._in_memory(first):  # it takes too long
             faster = [self.proposed(replace(asked, **fields), (words,)) for fields, words in self._knobs(asked)]
             found += [next((one for one in faster if one.fits), None), self._in_time(first)]
@@ -132,9 +134,8 @@ class Fitter:
         batch = recipe.batch
         while batch > 1:
             batch //= 2
-            try:
-                smaller = replace(recipe, batch=batch)
-            except UserError:
+            smaller = _changed(recipe, batch=batch)
+            if smaller is None:
                 continue
             found = self._free(smaller, (*told, f"batch {batch} instead of {recipe.batch} (--batch)"))
             if found is not None:
@@ -152,13 +153,29 @@ class Fitter:
             if found is not None:
                 yield found
 
+    def _smallest(self, recipe: Any) -> Proposal:
+        """The smallest pictures, the smallest batch and all that is free: what no proposal goes below."""
+        told: tuple[str, ...] = ()
+        small = next((one for part in reversed(_SIZES) if (one := _resized(recipe, part)) is not None), None)
+        if small is not None:
+            told += (f"pictures of {small.crop_size} instead of {recipe.crop_size} pixels (--crop-size)",)
+            recipe = small
+        for batch in (1, 2, 4):
+            if batch < recipe.batch and (one := _changed(recipe, batch=batch)) is not None:
+                told += (f"batch {batch} instead of {recipe.batch} (--batch)",)
+                recipe = one
+                break
+        knobs = self._knobs(recipe)
+        every = {name: value for fields, _ in knobs for name, value in fields.items()}
+        return self.proposed(replace(recipe, **every), told + tuple(words for _, words in knobs))
+
     def _in_time(self, one: Proposal) -> Proposal:
         """With as many epochs as there is time for."""
         if one.fits or self._within is None or one.total_s is None:
             return one
         recipe, part = one.recipe, self._within / one.total_s
         for _ in range(6):  # what does not shrink with the epochs is left out at first
-            shorter = _shortened(recipe, part)
+            shorter = _shortened(recipe, part, sum(p.length.steps for p in self._plan.parts))
             if shorter is None:
                 return one
             told = f"{_length(shorter)} instead of {_length(recipe)}"
@@ -195,6 +212,14 @@ class Fitter:
         return max(peaks), min([total, *(limit + plan.start_s for limit in limits if limit)])
 
 
+def _changed(recipe: Any, **fields: Any) -> Any | None:
+    """The recipe with these fields; None if it does not take them."""
+    try:
+        return replace(recipe, **fields)
+    except UserError:
+        return None
+
+
 def _resized(recipe: Any, part: float) -> Any | None:
     """The recipe for pictures of about that part of the size, as large as it allows; None if it allows none."""
     wanted = int(recipe.crop_size * part)
@@ -202,25 +227,23 @@ def _resized(recipe: Any, part: float) -> Any | None:
         crop = wanted // multiple * multiple
         if crop < _LEAST_SIZE or crop < recipe.crop_size * part * 0.75:
             continue
-        sizes = {"crop_size": crop}
-        if hasattr(recipe, "load_size"):
-            sizes["load_size"] = max(crop, round(recipe.load_size * crop / recipe.crop_size))
-        try:
-            return replace(recipe, **sizes)
-        except UserError:
-            continue
+        load = max(crop, round(recipe.load_size * crop / recipe.crop_size))
+        smaller = _changed(recipe, crop_size=crop, load_size=load)
+        if smaller is not None:
+            return smaller
     return None
 
 
-def _shortened(recipe: Any, part: float) -> Any | None:
-    """The recipe for that part of the time; None if nothing would be left."""
-    if recipe.steps:
-        steps = int(recipe.steps * part)
-        return replace(recipe, steps=steps) if steps >= 1 else None
+def _shortened(recipe: Any, part: float, steps: int) -> Any | None:
+    """The recipe for that part of its time, in whole epochs, or in steps where that is less; None if nothing is left.
+
+    steps: of the whole training.
+    """
     epochs, decay = int(recipe.epochs * part), int(recipe.decay_epochs * part)
-    if epochs + decay < 1:
-        return None
-    return replace(recipe, epochs=epochs, decay_epochs=decay)
+    if not recipe.steps and epochs + decay >= 1:
+        return _changed(recipe, epochs=epochs, decay_epochs=decay)
+    steps = int((recipe.steps or steps) * part)
+    return _changed(recipe, steps=steps) if steps >= 1 else None
 
 
 def _length(recipe: Any) -> str:

@@ -117,9 +117,10 @@ def make(
         seen = phase
         if phase is not None and phase.step is not None:
             step_s, step_from = phase.step, f"measured here, {phase.steps} steps"
-            if phase.busy > 1.5:
+            if device.type == "cpu" and phase.cpu and phase.step > 1.3 * phase.cpu / threads:
                 notes.append(
-                    f"this machine was busy: its steps took 1 to {phase.busy:.1f} times as long as the fastest"
+                    f"this machine is busy: a step took {phase.step:.2g} s, in which its threads computed "
+                    f"{phase.cpu / threads:.2g} s each; alone it is faster"
                 )
             if phase.lacks:
                 notes.append(f"not measured in the time that there was: {phase.lacks}")
@@ -181,6 +182,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
                 "step_s": one.step_s, "step_from": one.step_from, "epoch_s": one.epoch_s,
                 "images_per_s": None if not one.step_s else one.per_step / one.step_s,
                 "seconds": one.seconds if one.step_s is not None else None, "total_s": one.total_s,
+                "cpu_s": part.phase.cpu if part.phase is not None and one.step_s is not None else None,
                 "row_s": part.phase.row if part.phase is not None and one.step_s is not None else None,
                 "checkpoint_bytes": one.checkpoint_bytes, "checkpoints_kept": one.kept,
                 "flops_per_step": part.walk.flops, "bytes_per_step": part.walk.moved,

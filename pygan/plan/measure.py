@@ -23,14 +23,14 @@ _START_S = 60.0  # for a fresh process to import everything on a busy machine
 class Phase:
     """What was measured of a phase; times in seconds, sizes in bytes, None or 0: not measured.
 
-    step: the median of `steps` of them without the first; busy: of these, the slowest by the fastest; feed: to open the
+    step: the median of `steps` of them without the first; cpu: of what their threads computed meanwhile; feed: to open the
     small set; decode: one item; row, evaluate (an item), sample (an item), save: acts of a training; png: a picture of
     a grid; peak: of main memory, with a set of `items`; gpu: {"gpu_reserved", "gpu_taken", "gpu_allocated"}.
     """
 
     step: float | None = None
     steps: int = 0
-    busy: float = 1.0
+    cpu: float = 0.0
     feed: float = 0.0
     items: int = 0
     decode: float = 0.0
@@ -145,7 +145,7 @@ def _phase(told: Sequence[dict]) -> Phase:
     return Phase(
         step=median(later) if later else None,
         steps=len(times),
-        busy=max(later) / min(later) if later else 1.0,
+        cpu=median([line["cpu"] for line in told if line["what"] == "step"][1:] or [0.0]),
         feed=by.get("feed", {}).get("open", 0.0),
         items=by.get("feed", {}).get("items", 0),
         decode=by.get("feed", {}).get("decode", 0.0),
