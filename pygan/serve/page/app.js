@@ -240,8 +240,7 @@ function radios(box, values, option, name) {
 function sizes(before) {
   const own = models.trainedSize(state.model);
   const all = [...new Set([own, 256, 512].filter(Boolean))].sort((a, b) => a - b);
-  const names = (size) => (size === own ? `${size} px, as trained` : `${size} px`);
-  const options = all.map((size) => new Option(names(size), size));
+  const options = all.map((size) => new Option(`${size} px`, size));
   parts["canvas-size"].replaceChildren(...options, new Option("as it is", "0"));
   const kept = before && all.includes(state.side) && models.trainedSize(before) === own;
   if (!kept) state.side = own || 256;
@@ -301,9 +300,11 @@ function drawn() {
   parts.undo.disabled = !board?.canUndo;
   parts.redo.disabled = !board?.canRedo;
   for (const one of Object.values(boards)) fit(one.canvas, one.width, one.height);
-  const { width, height } = board ?? {};
-  const own = board && (width !== state.side || height !== state.side) ? `${width} × ${height} pixels` : "";
-  parts["given-hint"].textContent = state.way === "upload" ? upload.note : own;
+  const { width, height } = board ?? { width: state.side, height: state.side };
+  const trained = state.side === models.trainedSize(state.model) ? "as trained" : "";
+  const own = width === state.side && height === state.side ? trained : `${width} × ${height} pixels`;
+  parts["given-hint"].textContent = (state.way === "upload" && upload.note) || own;
+  parts["given-hint"].classList.toggle("touchless", parts["given-hint"].textContent === trained);
 }
 
 function resized(side) {
