@@ -2,13 +2,14 @@
 
     python -m benchmarks.plan [CASE ...] [--check]
 
-Peak memory within 10 %, the time of a step within 15 %; on a machine that others use meanwhile, its computing time. A row per case goes to benchmarks/results/plan.jsonl. --check:
-exit with 1 where one is off, after a second try: another program may have taken the machine in between.
+Peak memory within 10 %, the time of a step within 15 %; on a machine that others use meanwhile, its computing time.
+A row per case goes to benchmarks/results/plan.jsonl. --check: exit with 1 where one is off, after a second try.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -87,7 +88,8 @@ def compare(case: str) -> dict[str, Any]:
     busy = step_s > BUSY * cpu_s / predicted["threads"] or said > BUSY * said_cpu / predicted["threads"]
     good = abs(off["memory"]) <= MEMORY and abs(off["cpu" if busy else "step"]) <= TIME
     print(
-        f"{case:<36} memory {predicted['peak_bytes'] / 2**20:5.0f} MiB, was {peak / 2**20:5.0f} ({off['memory']:+.1%}); "
+        f"{case:<36} memory {predicted['peak_bytes'] / 2**20:5.0f} MiB, was {peak / 2**20:5.0f} "
+        f"({off['memory']:+.1%}); "
         f"step {1000 * said:6.1f} ms, was {1000 * step_s:6.1f} ({off['step']:+.1%}), computing {off['cpu']:+.1%}"
         f"{'; busy, which is not counted' if busy else ''}{'' if good else '  OFF'}",
         flush=True,
@@ -113,19 +115,11 @@ def _predict(flags: list[str]) -> dict[str, Any]:
 def _train(flags: list[str], folder: Path) -> tuple[int, float, float]:
     """(bytes at the peak of the process, seconds of a step, what it computed of them) of a real training: medians."""
     gan, *rest = flags
-    batch = _batch(flags)
-    own = [
-        "--run",
-        str(folder / "run"),
-        "--log-every-images",
-        str(ROW_STEPS * batch),
-        "--sample-every-images",
-        "1000000",
-    ]
-    run = subprocess.run(
-        [sys.executable, "-c", _TRAIN, str(folder / "peak"), "train", gan, *rest, *own, "--checkpoint-every", "1000000"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    never = str(10**9)
+    own = ["--run", str(folder / "run"), "--log-every", str(ROW_STEPS * _batch(flags))]
+    own += ["--sample-every", never, "--checkpoint-every", never]
+    command = [sys.executable, "-c", _TRAIN, str(folder / "told"), "train", gan, *rest, *own]
+    run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise SystemExit(run.stderr)
     told = json.loads((folder / "told").read_text())
