@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 import pygan
-from pygan import loop, pictures, use
+from pygan import loop, pictures, tiles, use
 from pygan.__main__ import main
 from pygan.data import text as texts
 from pygan.gans.pix2pix import PRESETS, Recipe
@@ -183,10 +184,18 @@ def test_orientation_and_transparency_are_kept(g):
     assert g(turned).size == (10, 30)
 
 
-def test_a_tile_gives_the_result_of_the_whole(g):
-    x = noise(70, 90)
-    for tile in (32, 0):
-        assert np.abs(g(x, tile=tile).astype(int) - g(x)).max() <= 1
+def test_a_tile_gives_the_result_of_the_whole(g, monkeypatch):
+    x, plain, asked = noise(70, 90), tiles.translated, []
+
+    def translated(*args, tiling, **more):
+        asked.append(tiling)
+        return plain(*args, tiling=tiling, **more)
+
+    monkeypatch.setattr(tiles, "translated", translated)
+    for tile in (32, 0, tiles.Tiling(pixels=32, overlap=8)):
+        made = g(x, tile=tile).astype(int)
+        assert isinstance(tile, tiles.Tiling) or np.abs(made - g(x)).max() <= 1  # with less overlap it is near
+    assert asked == [tiles.Tiling(pixels=32), tiles.Tiling(), tiles.Tiling(pixels=32, overlap=8)]
 
 
 # --- what it refuses, in one line ---
@@ -402,6 +411,28 @@ def test_threads_may_share_it(runs, gan):
         thread.join()
     assert not errors
     assert all(np.array_equal(found[k], alone[k]) for k in range(len(xs)))
+
+
+def test_the_device_works_for_one_caller_at_a_time(g):
+    inside, most = [], []
+
+    class Slow:
+        card, device, rng = g.card, g.device, g.network.rng
+
+        def translate(self, A, rng=None, **options):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+            return A
+
+    shared = pygan.Generator(Slow())
+    threads = [threading.Thread(target=shared, args=(X,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5
 
 
 def test_train_is_what_the_command_line_calls(tmp_path):
