@@ -99,15 +99,15 @@ class Server:
 
 
 def ask(server, folder, clients, seconds, warm_s, work):
-    """One round: (seconds, [[picture, status, ms, hash, measured]], {hash: body})."""
+    """One round: (seconds, [[picture, status, ms, hash, was it measured]], {hash: body})."""
     out = Path(tempfile.mkdtemp(dir=work))
     job = {"port": server.port, "target": server.target, "pictures": str(folder), "clients": clients}
     job |= {"seconds": seconds, "warm_s": warm_s, "out": str(out)}
     client = Path(__file__).parent / "serving_client.py"
     subprocess.run([sys.executable, str(client), json.dumps(job)], check=True)
-    found = json.loads((out / "answers.json").read_text())
+    answers = json.loads((out / "answers.json").read_text())
     bodies = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "answers.json"}
-    return found["seconds"], found["answers"], bodies
+    return seconds, answers, bodies
 
 
 def judge(rounds, wanted):
