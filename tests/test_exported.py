@@ -181,13 +181,15 @@ def test_torchscript_equals_the_run(case, asked, tmp_path):
     proven(trained(name, **fields), "torchscript", tmp_path / "G.pt", asked)
 
 
-def test_pt2_equals_the_run(tmp_path):
-    """The hardest of them: dropout, statistics of each picture, skips, any size."""
-    one = trained("pix2pix", **LITTLE)
-    form, _, _ = proven(one, "pt2", tmp_path / "G.pt2", FREE)
+@pytest.mark.parametrize(
+    ("case", "fields", "asked"),
+    [("stargan", {}, FREE), ("pix2pix", {"ngf": 4, "dropout_levels": "2"}, network.Asked(batch=2))],
+)
+def test_pt2_equals_the_run(case, fields, asked, tmp_path):
+    """Any size and batch; and the many operators of dropout, at one."""
+    proven(trained(case, **fields), "pt2", tmp_path / "G.pt2", asked)
     program = torch.export.load(tmp_path / "G.pt2")
     assert not any("pygan" in str(node.target) for node in program.graph.nodes if node.op == "call_function")
-    assert form.card.chance
 
 
 @pytest.mark.parametrize("name", ["cyclegan", "stackgan", "pix2pix"])
@@ -574,6 +576,16 @@ def test_missing_packages_are_named(files, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"package onnx; pip install 'pygan\[export\]'"):
         write(trained("ebgan"), "onnx", tmp_path / "G.onnx")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", ["pix2pix", "gawwn"])
+def test_files_on_a_gpu(name, tmp_path):
+    """What a GPU computes is what the CPU does, within TF32's digits; a file that is bound to the CPU runs there."""
+    one = trained(name, **(LITTLE if name == "pix2pix" else {}))
+    for kind, ending in (("onnx", "onnx"), ("torchscript", "pt"), ("pt2", "pt2")):
+        form = write(one, kind, tmp_path / f"G.{ending}")
+        prove.prove([form], exported.load(tmp_path / f"G.{ending}", "cuda"), tmp_path, 2e-2)
 
 
 def test_files_take_their_place_beside_runs(files):

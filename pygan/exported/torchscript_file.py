@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pygan import device as devices
-from pygan.errors import UserError
+from pygan.errors import UserError, say_once
 from pygan.exported import archive, facts
 from pygan.exported.network import Exported
 
@@ -47,16 +47,38 @@ def read(path: Path, device: str = "auto") -> Exported:
     card = facts.read(table, str(path))
     names = facts.inputs(card)
     where = devices.choose(device)
+    module = _opened(path, where)
+
+    def run(given: Mapping[str, Tensor]) -> Tensor:
+        nonlocal module, where
+        inputs = [given[name] for name in names]
+        try:
+            return _computed(module, inputs, where)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            if where.type == "cpu":
+                raise
+            say_once(
+                f"{path} was recorded for the CPU alone and runs there (slower); ONNX and PT2 files follow the GPU"
+            )
+            where = torch.device("cpu")
+            module = _opened(path, where)
+            return _computed(module, inputs, where)
+
+    return Exported(card, where, str(path), run)
+
+
+def _opened(path: Path, where: torch.device) -> torch.jit.ScriptModule:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that TorchScript is deprecated is not the user's affair
-            module = torch.jit.load(str(path), map_location=where).eval()
+            return torch.jit.load(str(path), map_location=where).eval()
     except (RuntimeError, ValueError, EOFError) as error:
         why = str(error).strip().partition("\n")[0][:160]
         raise UserError(f"{path} is damaged ({why}); export it again") from error
 
-    def run(given: Mapping[str, Tensor]) -> Tensor:
-        with torch.inference_mode():
-            return module(*(given[name].to(where) for name in names)).float().cpu()
 
-    return Exported(card, where, str(path), run)
+def _computed(module: torch.jit.ScriptModule, inputs: Sequence[Tensor], where: torch.device) -> Tensor:
+    with torch.inference_mode():
+        return module(*(x.to(where) for x in inputs)).float().cpu()
