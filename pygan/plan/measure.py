@@ -24,8 +24,8 @@ class Phase:
     """What was measured of a phase; times in seconds, sizes in bytes, None or 0: not measured.
 
     step: the median of `steps` of them without the first; cpu: of what their threads computed meanwhile; feed: to open
-    the small set; decode: one item; row, evaluate (an item), sample (an item), save: acts of a training; png: a picture of
-    a grid; peak: of main memory, with a set of `items`; gpu: {"gpu_reserved", "gpu_taken", "gpu_allocated"}.
+    the small set; decode: one item; row, evaluate (an item), sample (an item), save: acts of a training; png: a picture
+    of a grid; peak: of main memory, with a set of `items`; gpu: {"gpu_reserved", "gpu_taken", "gpu_allocated"}.
     """
 
     step: float | None = None

@@ -130,7 +130,7 @@ class Follower(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         outputs = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         fresh = [tensor for tensor in outputs if self._note(tensor)]
-        if fresh or not _is_view(func):
+        if outputs and (fresh or not _is_view(func)):  # a fake tensor asks for its device here, too
             self.operations += 1
             self.moved += sum(tensor.numel() * tensor.element_size() for tensor in [*inputs, *outputs])
         if copies := _WEIGHT_COPIES.get(func._overloadpacket):
