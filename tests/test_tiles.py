@@ -1,6 +1,7 @@
 """A picture in tiles gives what the whole one gives: every network that translates, every norm, any size of tile."""
 
 import dataclasses
+import errno
 import itertools
 import subprocess
 import sys
@@ -112,7 +113,7 @@ def test_tiles_give_what_the_whole_gives(name, fields):
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 31), (2, 129), (97, 8)])
-@pytest.mark.parametrize("pixels", [7, 40])
+@pytest.mark.parametrize("pixels", [16, 40])
 def test_any_size_of_picture_and_tile(height, width, pixels):
     for name, fields in (("pix2pix", {}), ("stargan", {}), ("simgan", {"preset": "tiny-paper"})):
         assert apart(network(name, **fields), height, width, pixels=pixels)[0] < 0.02
@@ -316,6 +317,23 @@ def test_pictures_keep_depth_and_alpha(kind, mapped, monkeypatch):
     apart = np.abs(got.pixels.astype(np.float64) - want.pixels) / white
     assert got.pixels.shape == want.pixels.shape
     assert apart.max() <= 1 / 255
+
+
+def test_a_disk_that_is_full_is_found_out_at_once(monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(of_picture, "_IN_MEMORY", 0.0)
+    monkeypatch.setattr("os.posix_fallocate", full)
+    given = Picture(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(UserError, match="has no room for a result"):
+        tiles.translated(network("pix2pix"), given, tiling=Tiling(32))
+
+
+def test_without_room_for_a_map_every_norm_begins_at_the_picture(capsys, monkeypatch):
+    monkeypatch.setattr("pygan.errors._said", set())
+    assert apart(network("stargan"), 60, 90, pixels=32, memory=10_000)[0] < 0.02
+    assert "several times slower" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("transform", ["grey", "lab", "mask", "canny"])

@@ -81,6 +81,11 @@ class Chain:
         height, width = self._place.size
         return 4 * part.channels * (height // part.scale) * (width // part.scale)
 
+    @property
+    def least_bytes(self) -> int:
+        """Of the smallest whole map between two parts."""
+        return min(self.bytes_before(number) for number in range(1, len(self.parts)))
+
     @contextmanager
     def keeping(self, number: int) -> Iterator[None]:
         """Inside, all tiles go at least into that part; afterwards everything starts from the map that it was given."""

@@ -43,7 +43,8 @@ class Inner(nn.Module):
     def forward(self, x: Tensor, mode: Mode) -> tuple[Tensor, None]:
         (_, _, top, bottom), (_, _, left, right) = self._place.tile
         step = self.step
-        return self._map[:, :, top // step : bottom // step, left // step : right // step], None
+        part = self._map[:, :, top // step : bottom // step, left // step : right // step]
+        return part.contiguous(memory_format=torch.channels_last), None
 
     def finish(self, entered: Tensor) -> None:
         """Compute the inner levels whole, of the map (1, c, h, w) that the outer levels of the encoder end with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -119,7 +120,10 @@ def _room(shape: tuple[int, int, int], dtype: np.dtype) -> np.ndarray:
     if size <= _IN_MEMORY * memory.free(torch.device("cpu")):
         return np.empty(shape, dtype)
     try:
-        return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk is found out now, not by a signal in the middle
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
         raise UserError(
             f"{tempfile.gettempdir()} has no room for a result of {size / 2**30:.1f} GiB ({error.strerror}); make "

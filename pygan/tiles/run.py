@@ -182,6 +182,11 @@ class Work:
                     self._fix(norm, tiles(norm.reach))
                 inner.finish(self._gather(inner, tiles(found.levels[-1].reach)))
                 waiting = behind
+            if chain.parts and waiting and 2 * chain.least_bytes > self._budget / 2:
+                say_once(
+                    f"{self._what}: a map between two parts of the network takes {chain.least_bytes / 2**20:,.0f} MiB, "
+                    "more than is free: every norm begins at the picture again, which is several times slower"
+                )
             for norm in waiting:
                 number = chain.of(norm.module) if chain.parts else 0
                 around = tiles(norm.reach - chain.reach)
