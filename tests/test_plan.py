@@ -56,7 +56,7 @@ def test_a_walk_finds_the_tensors_of_a_real_step(name, fields):
     assert walked.state == state
     # Losses may overwrite their gradients in a real step, which a walk does not know of: some KiB.
     assert sum(walked.step.values()) == pytest.approx(sum(step.values()), rel=0.03, abs=4096)
-    assert walked.operations == pytest.approx(operations, rel=0.05)
+    assert walked.operations == pytest.approx(operations, rel=0.05, abs=8)
     assert not walked.unwalked
 
 
@@ -224,10 +224,10 @@ def test_recomputing_is_not_proposed_where_it_cannot_be(planned):
 
 def test_fewer_epochs_for_less_time(planned):
     gan, made = planned("pix2pix")
-    found = fit.Fitter(gan, made, CPU, limit=None, within=made.total_s / 1.9).proposals()
+    found = fit.Fitter(gan, made, CPU, limit=None, within=made.total_s / 1.8).proposals()
     shorter = next(one for one in found if one.recipe.crop_size == made.asked.crop_size)
-    assert shorter.recipe.epochs + shorter.recipe.decay_epochs in (1, 2)
-    assert shorter.total_s <= made.total_s / 1.9
+    assert shorter.recipe.epochs + shorter.recipe.decay_epochs == 2
+    assert shorter.total_s <= made.total_s / 1.8
 
 
 @pytest.mark.parametrize(
