@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pygan.errors import UserError
-from pygan.use import Network
+
+if TYPE_CHECKING:
+    from pygan.use import Network
 
 # The ending of a file says what it is; what is in it must agree.
 KINDS = {
