@@ -114,7 +114,7 @@ def test_memory_is_predicted_within_ten_percent(name, preset, fields, tmp_path):
     gan = gans.load(name)
     fields |= {"tensorboard": False}
     asked = recipes.make(gan.Recipe, gan.PRESETS, preset, fields)
-    made = make.make(gan, asked, preset, CPU, seconds=2.0)
+    made = make.make(gan, asked, preset, CPU, seconds=6.0)
     flags = ["--preset", preset, "--no-tensorboard"]
     flags += [word for key, value in fields.items() if key != "tensorboard" for word in (recipes.flag(key), str(value))]
     real = real_peak(name, flags, tmp_path)
