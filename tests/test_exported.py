@@ -571,10 +571,10 @@ def test_cards_that_say_nonsense(files, tmp_path):
 
 def test_missing_packages_are_named(files, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"onnxruntime.*pip install 'pygan\[export\]'"):
+    with pytest.raises(UserError, match=r"onnxruntime.*pip install '\.\[export\]' in pygan's checkout"):
         exported.load(files / "G.onnx", "cpu")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match=r"package onnx; pip install 'pygan\[export\]'"):
+    with pytest.raises(UserError, match=r"package onnx; pip install '\.\[export\]' in pygan's checkout"):
         write(trained("ebgan"), "onnx", tmp_path / "G.onnx")
 
 

@@ -116,7 +116,7 @@ def test_inception_leaves_no_half_package_behind(inception_weights):
 
 def test_without_the_library_one_line_says_so(monkeypatch):
     monkeypatch.setattr(inception, "_MODULE", "torch_fidelity_that_is_not_there.x")
-    with pytest.raises(UserError, match=r"pip install 'pygan\[metrics\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[metrics\]' in pygan's checkout"):
         features.load("inception", "cpu")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from serving import Negative, served
 
-pytest.importorskip("schemathesis", reason="pip install 'pygan[test]'")
+pytest.importorskip("schemathesis", reason="pip install '.[test]' in pygan's checkout")
 KEY = "a-key-of-a-test"
 HERE = Path(__file__).parent
 

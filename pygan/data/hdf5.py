@@ -216,5 +216,7 @@ def _h5py(path: Path) -> Any:
     try:
         import h5py  # optional
     except ImportError:
-        raise UserError(f"{path} is an HDF5 file, and h5py is not installed: pip install 'pygan[hdf5]'") from None
+        raise UserError(
+            f"{path} is an HDF5 file, and h5py is not installed: pip install '.[hdf5]' in pygan's checkout"
+        ) from None
     return h5py

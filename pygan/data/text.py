@@ -77,8 +77,8 @@ class SentenceTransformer:
             import sentence_transformers  # optional and slow to import
         except ImportError:
             raise UserError(
-                f"--text-encoder {name} needs sentence-transformers: pip install 'pygan[text]', or use --text-encoder "
-                f"hashing"
+                f"--text-encoder {name} needs sentence-transformers: pip install '.[text]' in pygan's checkout, or use "
+                f"--text-encoder hashing"
             ) from None
         path = Path(os.path.expanduser(name))
         model = str(path) if path.is_dir() else name

@@ -31,7 +31,7 @@ def to_onnx(form: Form, metadata: Mapping[str, str], path: Path) -> None:
     try:
         import onnx
     except ImportError as error:
-        raise UserError("--to onnx needs the package onnx; pip install 'pygan[export]'") from error
+        raise UserError("--to onnx needs the package onnx; pip install '.[export]' in pygan's checkout") from error
     _contiguous_(form.module)
     buffer = io.BytesIO()
     with _silence(), _bits_of_masks(), torch.no_grad():

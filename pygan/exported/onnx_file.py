@@ -24,7 +24,9 @@ def read(path: Path, device: str = "auto") -> Exported:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError(f"to use {path} the package onnxruntime is needed; pip install 'pygan[export]'") from error
+        raise UserError(
+            f"to use {path} the package onnxruntime is needed; pip install '.[export]' in pygan's checkout"
+        ) from error
     data = path.read_bytes()
     if _ELSEWHERE in data:
         raise UserError(f"{path} takes its weights from other files, which is not done here; only what is in it counts")

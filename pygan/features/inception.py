@@ -54,8 +54,8 @@ def extractor() -> ModuleType:
             return importlib.import_module(_MODULE)
     except ImportError as error:
         raise UserError(
-            "Inception needs torch-fidelity: pip install 'pygan[metrics]' (or give a network of your own: "
-            "--features FILE)"
+            "Inception needs torch-fidelity: pip install '.[metrics]' in pygan's checkout (or give a network of your "
+            "own: --features FILE)"
         ) from error
 
 

@@ -79,7 +79,9 @@ class Network:
         try:
             import onnxruntime
         except ImportError as error:
-            raise UserError(f"{self.path}: ONNX needs onnxruntime: pip install 'pygan[metrics]'") from error
+            raise UserError(
+                f"{self.path}: ONNX needs onnxruntime: pip install '.[metrics]' in pygan's checkout"
+            ) from error
         providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if self.device.type == "cuda" else None
         providers = [p for p in providers or ["CPUExecutionProvider"] if p in onnxruntime.get_available_providers()]
         options = onnxruntime.SessionOptions()

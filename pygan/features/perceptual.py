@@ -73,7 +73,9 @@ def _linear(backbone: str) -> list[Tensor]:
     """The learned weights (1, c, 1, 1) of each map, which torchmetrics carries. Errors: UserError."""
     spec = importlib.util.find_spec("torchmetrics")
     if spec is None:
-        raise UserError("LPIPS needs torchmetrics, which carries its linear layer: pip install 'pygan[metrics]'")
+        raise UserError(
+            "LPIPS needs torchmetrics, which carries its linear layer: pip install '.[metrics]' in pygan's checkout"
+        )
     path = Path(spec.submodule_search_locations[0]) / "functional" / "image" / "lpips_models" / f"{backbone}.pth"
     if not path.is_file():
         raise UserError(f"this torchmetrics does not carry {path.name}; pip install -U torchmetrics")

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise UserError(f"serving needs {error.name}: pip install 'pygan[serve]'") from error
+        raise UserError(f"serving needs {error.name}: pip install '.[serve]' in pygan's checkout") from error
     from pygan.serve.limits import Settings
 
     settings = Settings(

@@ -186,7 +186,10 @@ def test_no_run_and_no_picture_of_it(runs, tmp_path, capsys):
 def test_a_missing_package_is_named(runs, capsys, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     assert main(["serve", str(runs / "pix2pix"), "--port", "0"]) == 2
-    assert capsys.readouterr().err == f"pygan: error: serving needs {package}: pip install 'pygan[serve]'\n"
+    assert (
+        capsys.readouterr().err
+        == f"pygan: error: serving needs {package}: pip install '.[serve]' in pygan's checkout\n"
+    )
 
 
 def test_names_come_from_paths_and_are_unique(tmp_path):

@@ -328,7 +328,7 @@ def test_hdf5_that_is_none(tmp_path, recipe):
 def test_hdf5_without_h5py(tmp_path, recipe, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     (tmp_path / "a.h5").write_bytes(b"")
-    assert "pip install 'pygan[hdf5]'" in refusal(recipe(data=tmp_path / "a.h5"))
+    assert "pip install '.[hdf5]' in pygan's checkout" in refusal(recipe(data=tmp_path / "a.h5"))
 
 
 # -- built-in ---------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def test_names_of_encoders():
 
 def test_without_the_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(UserError, match=r"pip install 'pygan\[text\]'"):
+    with pytest.raises(UserError, match=r"pip install '\.\[text\]' in pygan's checkout"):
         encoder("all-MiniLM-L6-v2")
 
 
