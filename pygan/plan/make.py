@@ -103,7 +103,7 @@ def make(
     walks = [walk(gan, one, device) for one, _ in phases]
     notes = [f"could not be walked: {one.unwalked}" for one in walks if one.unwalked]
     small, small_walks = _measurable(gan, phases, walks, device, threads, seconds / len(phases))
-    result = measure(name, small, device.type, seconds=seconds, steps=measured and small != [])
+    result = measure(name, small or phases, device.type, seconds=seconds, steps=measured and bool(small))
     if result.failed:
         notes.append(f"measuring here did not come to its end: {result.failed}")
     if measured and not small:
