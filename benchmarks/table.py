@@ -215,6 +215,44 @@ def serving_table(found=None):
     return serving.table(rows("serving") if found is None else found)
 
 
+def tiles_table(found=None):
+    """A picture in tiles beside the whole one: the newest row of each network."""
+    every = rows("bench_tiles") if found is None else found
+    newest = {(row["device"], row["case"]): row for row in every if "difference_grey_levels" in row}
+    if not newest:
+        return ["not yet run"]
+    head = ["device", "network", "difference, grey levels", "plan", "megapixels/s (whole)", "MiB more (whole)"]
+    lines = [_line([*head, "date, commit"]), "|" + "---|" * (len(head) + 1)]
+    for (device, case), row in newest.items():
+        cells = [device, f"{case}, {row['size']} pixels", f"{row['difference_grey_levels']:.4f}", row["plan"]]
+        cells += [f"{row['megapixels_per_s']:.3f} ({row['whole_megapixels_per_s']:.3f})"]
+        cells += [f"{row['peak_mib']} ({row['whole_peak_mib']})", f"{row['date']}, {row['commit']}"]
+        lines.append(_line(cells))
+    return lines
+
+
+def plan_table(found=None):
+    """What `pygan plan` said beside what training needed: the newest row of each case."""
+    every = rows("plan") if found is None else found
+    newest = {(row["device"], row["case"]): row for row in every}
+    if not newest:
+        return ["not yet run"]
+    head = ["device", "training", "memory, MiB: said, was", "off", "a step, ms: said, was", "off", "date, commit"]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    for (device, case), row in newest.items():
+        cells = [
+            device,
+            case,
+            f"{row['predicted_mib']:.0f}, {row['peak_mib']:.0f}",
+            f"{100 * row['memory_off']:+.1f} %",
+        ]
+        cells += [f"{1000 * row['predicted_step_s']:.1f}, {1000 * row['step_s']:.1f}"]
+        busy = f" (busy; computing {100 * row['cpu_off']:+.1f} %)" if row["busy"] else ""
+        cells += [f"{100 * row['step_off']:+.1f} %{busy}", f"{row['date']}, {row['commit']}"]
+        lines.append(_line(cells))
+    return lines
+
+
 def hostile_table(found=None):
     """What hostile files and requests did."""
     from benchmarks import hostile
@@ -236,6 +274,8 @@ TABLES = {
     "diagnosis": diagnosis_table,
     "serving": serving_table,
     "hostile": hostile_table,
+    "tiles": tiles_table,
+    "plan": plan_table,
 }
 
 
