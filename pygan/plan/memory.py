@@ -14,6 +14,7 @@ MIB = 1 << 20
 # Of a process on a CPU, in bytes, found by comparing walks with the peaks of real trainings (benchmarks/plan.py).
 BASELINE = 325 * MIB  # all libraries, where that is not measured: torch 2.13 on Linux
 GROWTH = 40 * MIB  # what training adds whatever its size: code of kernels that are used, threads, evaluations
+LONGER = 20 * MIB  # what a training that goes on takes beyond the few steps that were measured (5 to 38 MiB were seen)
 FRAGMENTS = 0.5  # of the small tensors of a step: holes that glibc's heap keeps between them
 
 # On a GPU: whole blocks of 2 MiB and holes (part of the tensors), cuDNN's workspaces, the context with its kernels.
@@ -46,7 +47,7 @@ def of(walk: Walk, found: Found, baseline: Measured | None, phase: Phase | None,
     parts = _tensors(walk, found) | {"process and libraries": base}
     computed = sum(parts.values())
     if phase is not None and phase.peak and not phase.lacks:
-        peak = phase.peak + found.resident - _resident_in_child(found, phase)
+        peak = phase.peak + LONGER + found.resident - _resident_in_child(found, phase)
         return Memory(parts | {"allocator and the rest": max(0, peak - computed)}, True, base)
     return Memory(parts | {"allocator and the rest": overhead(walk)}, False, base)
 
