@@ -116,7 +116,7 @@ def _train(flags: list[str], folder: Path) -> tuple[int, float, float]:
     """(bytes at the peak of the process, seconds of a step, what it computed of them) of a real training: medians."""
     gan, *rest = flags
     never = str(10**9)
-    own = ["--run", str(folder / "run"), "--log-every", str(ROW_STEPS * _batch(flags))]
+    own = ["--run", str(folder / "run"), "--log-every", str(ROW_STEPS * _per_step(flags))]
     own += ["--sample-every", never, "--checkpoint-every", never]
     command = [sys.executable, "-c", _TRAIN, str(folder / "told"), "train", gan, *rest, *own]
     run = subprocess.run(command, capture_output=True, text=True)
@@ -130,14 +130,14 @@ def _train(flags: list[str], folder: Path) -> tuple[int, float, float]:
     return told["peak"], wall, cpu
 
 
-def _batch(flags: list[str]) -> int:
-    """Images per step of a case."""
+def _per_step(flags: list[str]) -> int:
+    """Images that a step of a case sees."""
     from pygan import gans
+    from pygan import recipe as recipes
 
     gan = gans.load(flags[0])
-    if "--batch" in flags:
-        return int(flags[flags.index("--batch") + 1])
-    return gan.PRESETS["demo"].get("batch", gan.Recipe().batch)
+    given = {"batch": int(flags[flags.index("--batch") + 1])} if "--batch" in flags else {}
+    return gans.images_per_step(gan, recipes.make(gan.Recipe, gan.PRESETS, "demo", given))
 
 
 if __name__ == "__main__":
