@@ -328,6 +328,58 @@ def test_what_a_file_says(tmp_path):
         assert json.loads(archive.read(member)) == said["torchscript"]
 
 
+def told_by(name, facts_of_data=Facts(), asked=FREE, **fields):  # noqa: B008
+    """What a file says of a network."""
+    card = network.form(trained(name, facts_of_data, **fields), asked).card
+    return facts.write(card, semantics="kept", precision="float32", kind="onnx")
+
+
+def test_what_is_made_of_pixels_is_said_for_those_without_pygan():
+    lab = Facts(channels=(1, 2))
+    forward = told_by("pix2pix", lab, direction="AtoB", input_transform="lab", **LITTLE)
+    back = told_by("pix2pix", lab, direction="BtoA", input_transform="lab", **LITTLE)
+    assert forward["input_channels"] == "1: lightness"
+    assert forward["prepare"].startswith("lightness")
+    assert forward["shows"].startswith("a / 110 and b / 110")
+    assert (forward["direction"], back["direction"]) == ("AtoB", "BtoA")
+    assert back["input_channels"] == "2: a, b of Lab"
+    assert back["prepare"].startswith("a and b of CIE Lab")
+    assert back["shows"].startswith("lightness")
+    edges = told_by("pix2pix", Facts(channels=(1, 3)), direction="BtoA", input_transform="canny", **LITTLE)
+    assert edges["prepare"] == "as they are"
+    labels = told_by("pix2pix", Facts(channels=(12, 3)), direction="AtoB", **LITTLE)
+    assert labels["prepare"].startswith("a map of labels")
+    assert labels["shows"] == "pixels"
+    planes = json.loads(labels["planes"])
+    assert len(planes) == 12
+    assert planes["window"] == "#0055ff"
+    assert "planes" not in edges
+
+
+def test_codes_are_told_for_those_without_pygan():
+    one = trained("stargan")
+    told = told_by("stargan")
+    codes = {name: torch.tensor([code]) for name, code in json.loads(told["codes"]).items()}
+    assert ", ".join(codes) == told["labels"]
+    first, second = list(codes)[:2]
+    image = torch.rand((1, 3, 16, 16))
+    for to, code in ((first, codes[first]), (f"{first},{second}", torch.maximum(codes[first], codes[second]))):
+        assert torch.equal(one.translate(image, code=code), one.translate(image, to=to))
+    assert "several labels" in told["code"]
+    assert "of one label" in told_by("stargan", cls_mode="single")["code"]
+
+
+def test_noise_and_places_are_told_for_those_without_pygan():
+    box = told_by("gawwn", asked=FIXED)
+    assert box["noise_distribution"].startswith("normal")
+    assert box["where"].startswith("box: x, y, width, height")
+    assert json.loads(box["usual_where"]) == [0.125, 0.125, 0.75, 0.75]
+    assert box["text"] == "an embedding of 1024 values, by the encoder of the training (auto)"
+    points = told_by("gawwn", asked=FIXED, where="keypoints")
+    assert points["where"].split()[1] == "points:"
+    assert told_by("began", asked=FIXED)["noise_distribution"].startswith("uniform")
+
+
 def test_only_weights_that_are_used_are_in_a_file(tmp_path):
     one = trained("cyclegan")
     write(one, "torchscript", tmp_path / "G.pt")
@@ -362,6 +414,16 @@ def test_a_fixed_number_of_pictures(tmp_path):
     torch.testing.assert_close(drops.translate(image[:1], rng), dropping.translate(image[:1], rng), atol=1e-4, rtol=0)
     with pytest.raises(UserError, match="2 at once"):
         drops.translate(image, rng)
+
+
+def test_a_fixed_number_whose_statistics_are_those_of_a_call(tmp_path):
+    """What fills up a call would be in the statistics of all, and calls in turn have each their own."""
+    one = trained("dcgan", test_bn="batch")
+    _, made, _ = proven(one, "torchscript", tmp_path / "G.pt", network.Asked(batch=2))
+    torch.testing.assert_close(made.generate(2), one.generate(2), atol=1e-4, rtol=0)
+    for n in (1, 3, 4):
+        with pytest.raises(UserError, match="2 at once .*without --batch"):
+            made.generate(n)
 
 
 @pytest.mark.parametrize("transform", ["none", "canny", "lab"])

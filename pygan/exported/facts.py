@@ -13,19 +13,13 @@ from pathlib import PurePath
 from typing import Any
 
 from pygan import gans, rundir
-from pygan.data import sources
+from pygan import recipe as recipes
 from pygan.errors import UserError
+from pygan.exported import instructions
 from pygan.use import Card
 from pygan.version import __version__
 
 CARD = "pygan"  # the key of the card
-_ORDER = {1: "grey", 2: "a, b of Lab", 3: "red, green, blue", sources.N_CLASSES: "one plane per label"}
-_PREPARED = {
-    "none": "as they are",
-    "labels": "label maps: one plane per label, 1 where it is and -1 elsewhere",
-    "lab": "lightness of Lab",
-    "mask": "a square hole in the middle",
-}
 
 
 def write(card: Card, *, semantics: str, precision: str, kind: str) -> dict[str, str]:
@@ -48,26 +42,12 @@ def write(card: Card, *, semantics: str, precision: str, kind: str) -> dict[str,
         "range": "-1 to 1; of 8 bits: v / 127.5 - 1, and back round((x + 1) * 127.5)",
         "batch": str(card.batch or "any"),
     }
+    gan = gans.load(card.gan)
+    recipe = recipes.from_dict(gan.Recipe, card.recipe, "the card")
     if act == "translate":
-        way, (given, made) = next(iter(card.channels.items()))
-        height, width = card.size or ("any", "any")
-        table |= {
-            "direction": way or "AtoB",
-            "input_channels": f"{given}: {_ORDER.get(given, 'as trained')}",
-            "output_channels": f"{made}: {_ORDER.get(made, 'as trained')}",
-            "prepare": _PREPARED.get(card.prepare, card.prepare),
-            "size": f"{height} x {width} (height x width)",
-            "multiple": str(card.multiple),
-            "least": str(card.least),
-            "padding": "by reflection at the right and bottom to the multiple, cut away from the output",
-            "depth": "any; white is 1 and black -1: 65535 of 16 bits, 1.0 of floats",
-        }
-        if "to" in card.options:
-            table["labels"] = ", ".join(card.options["to"])
+        table |= instructions.of_pictures(card, gan, recipe)
     if "generate" in card.acts:
-        table["noise"] = f"z, {card.z} values"
-        if card.text:
-            table["text"] = f"an embedding of {card.text} values"
+        table |= instructions.of_noise(card, gan, recipe)
     return table
 
 

@@ -51,7 +51,7 @@ class Exported:
     def generate(self, n: int, rng: Tensor | None = None, **more: Tensor) -> Tensor:
         """n images (n, c, h, w) in [-1, 1] from noise, float32 on the CPU. more: z (n, k), text (n, d), where.
 
-        Errors: UserError if the file translates, or a text is missing.
+        Errors: UserError if the file translates, a text is missing, or a fixed number of images depend on each other.
         """
         if "generate" not in self.card.acts:
             raise UserError(f"{self.where} translates pictures and makes none from noise; export a network that does")
@@ -108,6 +108,11 @@ class Exported:
         size = self.card.batch
         if size in (0, n):
             return self.run(given)
+        if "z" in given and self.card.statistics == "own":
+            raise UserError(
+                f"{self.where} takes {size} at once and its norms see all of them, got {n}: give it {size}, or export "
+                "the network without --batch"
+            )
         if n > size and "seed" in given:
             raise UserError(
                 f"{self.where} takes {size} at once and drops values by their place among them: give it {size} or less"
