@@ -222,7 +222,7 @@ def test_interlaced_sixteen_bits():
     [
         {}, {"planarconfig": "contig"}, {"planarconfig": "separate"}, {"tile": (16, 16)},
         {"tile": (16, 16), "planarconfig": "separate"}, {"compression": "zlib"}, {"rowsperstrip": 5},
-        {"compression": "zlib", "rowsperstrip": 4, "planarconfig": "separate"},
+        {"compression": "zlib", "rowsperstrip": 4, "planarconfig": "separate"}, {"rowsperstrip": 1},
         {"compression": "zlib", "predictor": True}, {"bigtiff": True},
         {"compression": "zlib", "predictor": True, "tile": (16, 16)},
     ],
@@ -501,18 +501,39 @@ def test_sizes_are_looked_at_before_decoding():
     bombs = {
         "png": png((60000, 60000, 8, 2, 0), b""),
         "png16": png((60000, 60000, 16, 2, 0), b""),
-        "npy": npy(np.zeros((1, 3), np.uint8)),
-        "tif": tif(noise(1, np.uint16)[:, :, 0]).replace(struct.pack("<HHII", 256, 4, 1, W)[:8], b"") or b"",
     }
-    for name in ("png", "png16"):
+    for name, file in bombs.items():
         with pytest.raises(UserError, match="60000x60000 pixels: more than"):
-            pixels.read(bombs[name])
+            pixels.read(file, name=name)
     for kind, file in files().items():
         with pytest.raises(UserError, match="more than 100 pixels"):
             pixels.read(file, most_pixels=100, name=kind)
     for file in (pillow(Image.new("L", (1, 30))), npy(np.zeros((1, 30)))):
         with pytest.raises(UserError, match="at least 2x2"):
             pixels.read(file)
+
+
+def test_the_limit_is_the_one_that_is_asked_for(monkeypatch):
+    """Neither that of training nor Pillow's, which is of a whole process: tiles go beyond both."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", H * W // 3)
+    for kind, file in files().items():
+        if kind != "webp":  # whose decoder asks Pillow's limit itself
+            assert pixels.read(file, name=kind).size == (H, W)
+    side = 9500
+    assert side * side > images.MAX_PIXELS
+    large = npy(np.zeros((side, side), np.uint8))
+    with pytest.raises(UserError, match="more than 89,478,485 pixels"):
+        pixels.read(large)
+    assert pixels.read(large, most_pixels=side * side).size == (side, side)
+
+
+def test_tiles_that_are_larger_than_their_picture_are_counted():
+    values = noise(1, np.uint8, h=20, w=16)[:, :, 0]
+    file = bytearray(tif(values, compression="zlib", tile=(16, 16)))
+    at = _entry(file, 322)
+    file[at : at + 12] = struct.pack("<HHII", 322, 4, 1, 1 << 22)  # one tile is not too large, both are
+    with pytest.raises(UserError, match="4194304x32 pixels: more than"):
+        pixels.read(bytes(file))
 
 
 def test_a_strip_that_would_fill_the_memory_is_unpacked_no_further_than_the_picture():

@@ -100,10 +100,10 @@ def no_range(mode: str, low: int, high: int) -> str:
     return ""
 
 
-def check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int, *, most_pixels: int = MAX_PIXELS) -> None:
     """UserError for a picture too small to learn from or large enough to be a decompression bomb."""
-    if width * height > MAX_PIXELS:
-        raise UserError(f"{width}x{height} pixels: more than {MAX_PIXELS:,} pixels are not opened; make it smaller")
+    if width * height > most_pixels:
+        raise UserError(f"{width}x{height} pixels: more than {most_pixels:,} pixels are not opened; make it smaller")
     if min(width, height) < MIN_SIDE:
         raise UserError(f"{width}x{height} pixels: at least {MIN_SIDE}x{MIN_SIDE} are needed")
 

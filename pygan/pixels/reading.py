@@ -96,11 +96,15 @@ class _Asked:
 
     def check(self, width: int, height: int, channels: int = 1) -> None:
         """Errors: UserError for a picture that is too small, or too large to be decoded."""
+        self.check_room(width, height, channels)
+        images.check_size(width, height, most_pixels=self.most_pixels)
+
+    def check_room(self, width: int, height: int, channels: int) -> None:
+        """Errors: UserError for more pixels than are decoded."""
         most = min(self.most_pixels, self.most_pixels * _VALUES_A_PIXEL // max(channels, 1))
         if width * height > most:
             many = f" of {channels} channels" if channels > _VALUES_A_PIXEL else ""
             raise UserError(f"{width}x{height} pixels{many}: more than {most:,} pixels are not opened; make it smaller")
-        images.check_size(width, height)
 
 
 def _bytes_of(path: Path, most: int) -> bytes:
@@ -144,7 +148,7 @@ def _jpeg(asked: _Asked) -> Picture:
 
 def _by_another(asked: _Asked, file: bytes) -> np.ndarray | None:
     """What the other decoder makes of a JPEG; None where Pillow is to look at it."""
-    with Image.open(io.BytesIO(file), formats=("JPEG",)) as image:  # its header
+    with _opened(file, "JPEG") as image:
         asked.check(*image.size)
         if image.mode != "RGB":
             return None
@@ -198,7 +202,7 @@ def _tiff(asked: _Asked) -> Picture:
     found = ifd.first(asked.data)
     of = tiff.facts(asked.data, found)
     asked.check(of.width, of.height, of.samples)
-    asked.check(*of.block[::-1], of.samples)
+    asked.check_room(*of.decoded[::-1], of.samples)
     if of.more:
         say_once(f"{asked.name} has several pages, of which the first is used")
     if not of.laid_here:
@@ -254,10 +258,20 @@ _READERS: dict[str, Callable[[_Asked], Picture]] = {
 
 def _decoded(asked: _Asked, file: bytes) -> Image.Image:
     """By Pillow, as the kind that it is, after a look at its size."""
-    with Image.open(io.BytesIO(file), formats=(asked.kind,)) as image:
+    with _opened(file, asked.kind) as image:
         asked.check(*image.size)
         image.load()
         return image
+
+
+def _opened(file: bytes, kind: str) -> Image.Image:
+    """Its header as Pillow reads it. Not Image.open, whose limit of pixels is one for the whole process."""
+    if kind not in Image.OPEN:
+        Image.init()
+    try:
+        return Image.OPEN[kind][0](io.BytesIO(file), "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:
+        raise Image.UnidentifiedImageError from error
 
 
 def _of_image(image: Image.Image, float_range: Range | None) -> Picture:

@@ -64,6 +64,14 @@ class Facts:
     parts: tuple[tuple[int, int], ...]  # (offset, bytes) of the strips or tiles
 
     @property
+    def decoded(self) -> tuple[int, int]:
+        """Height and width of what is decoded: tiles are whole, strips end with the picture."""
+        if not self.tiled:
+            return self.height, self.width
+        (height, width), (down, right) = (self.height, self.width), self.block
+        return height + -height % down, width + -width % right
+
+    @property
     def laid_here(self) -> bool:
         """Whether the samples are taken as they are; else Pillow makes an 8-bit picture of them."""
         plain = self.photometric in (0, 1, 2) or self.bits > 8
@@ -130,9 +138,7 @@ def facts(data: bytes, found: ifd.Directory) -> Facts:
 def samples(data: bytes, of: Facts) -> np.ndarray:
     """(h, w, samples) of the type that the file has. Errors: ValueError, OSError where it is damaged."""
     dtype = np.dtype(_DTYPES[of.format, of.bits]).newbyteorder("<" if data[:2] == b"II" else ">")
-    down, right = -(-of.height // of.block[0]), -(-of.width // of.block[1])
-    # Whole tiles, so that what the predictor did to their rows can be undone; strips end with the picture.
-    height, width = (down * of.block[0], right * of.block[1]) if of.tiled else (of.height, of.width)
+    height, width = of.decoded  # whole tiles, so that what the predictor did to their rows can be undone
     planes, each = (of.samples, 1) if of.planar else (1, of.samples)
     per_plane = len(of.parts) // planes
     out = np.empty((of.height, of.width, of.samples), dtype.newbyteorder("="))
@@ -193,9 +199,16 @@ def _one_page(data: bytes, parts: tuple, of: Facts, tags: dict[int, tuple[int, b
     return b"II*\0" + struct.pack("<I", at) + b"".join(body) + directory + b"".join(values)
 
 
+class _Unpacking(TiffImagePlugin.TiffImageFile):
+    """A TIFF whose size was looked at before: Pillow's limit is of pixels, and here one may be a byte of a sample."""
+
+    def load_prepare(self) -> None:
+        self.im = Image.core.new(self.mode, self.size)
+        super().load_prepare()
+
+
 def _unpacked(file: bytes) -> Image.Image:
-    # Not Image.open: its limit is of pixels, and here a pixel may be one byte of a sample.
-    picture = TiffImagePlugin.TiffImageFile(io.BytesIO(file))
+    picture = _Unpacking(io.BytesIO(file))
     picture.load()
     return picture
 
