@@ -422,7 +422,7 @@ def test_a_fixed_number_whose_statistics_are_those_of_a_call(tmp_path):
     _, made, _ = proven(one, "torchscript", tmp_path / "G.pt", network.Asked(batch=2))
     torch.testing.assert_close(made.generate(2), one.generate(2), atol=1e-4, rtol=0)
     for n in (1, 3, 4):
-        with pytest.raises(UserError, match="2 at once .*without --batch"):
+        with pytest.raises(UserError, match=r"2 at once .*without --batch"):
             made.generate(n)
 
 
