@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from pygan.errors import UserError, say
 from pygan.pixels import Picture
 from pygan.rundir import write_atomic
 from pygan.translate import one
-from pygan.translate.jobs import Job, jobs, safe, shown
+from pygan.translate.jobs import Job, jobs, real, safe, shown
 from pygan.translate.jpegs import READERS
 from pygan.translate.progress import Bar
 from pygan.translate.work import Work
@@ -26,7 +27,7 @@ _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR, er
 
 def through(work: Work, run: Path, inputs: Sequence[str], output: Path, *, overwrite: bool) -> int:
     """Translate pictures into the folder `output`. Returns the exit code; see `pygan.translate.translate`."""
-    asked = jobs(inputs, output, work.format, one.piped(work) if "-" in inputs else None)
+    asked = jobs(inputs, output, work.kinds, one.piped(work) if "-" in inputs else None)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -53,6 +54,8 @@ def through(work: Work, run: Path, inputs: Sequence[str], output: Path, *, overw
 
 
 def _all(work: Work, asked: Sequence[Job], output: Path, bar: Bar, *, overwrite: bool) -> None:
+    sources = frozenset(real(job.source) for job in asked if isinstance(job.source, Path))
+    write = functools.partial(_write, work, output, sources, overwrite)
     # Threads that wait for a GPU cost nothing, and fill its batches.
     with (
         _pool("read", min(8, cores()) if work.jpegs is None else READERS) as readers,
@@ -67,7 +70,7 @@ def _all(work: Work, asked: Sequence[Job], output: Path, bar: Bar, *, overwrite:
                         _bad(bar, result)
                     else:
                         size = picture.pixels.nbytes + result.pixels.nbytes
-                        written.append((writers.submit(_write, work, job, picture, result, output), size))
+                        written.append((writers.submit(write, job, picture, result), size))
                 while written and (written[0][0].done() or _too_many(work, [size for _, size in written])):
                     _count(bar, written.popleft()[0])
                 bar.show()
@@ -103,7 +106,7 @@ def _read(
             job = next(rest, None)
             if job is None:
                 break
-            if not overwrite and any(os.path.lexists(file) for file in job.files(work.format)):
+            if not overwrite and any(os.path.lexists(file) for file in job.files(work.kinds)):
                 bar.kept += 1
                 continue
             ahead.append((job, readers.submit(work.read, job.source, job.name)))
@@ -141,8 +144,14 @@ def _batches(read: Iterator[tuple[Job, Picture]], most: int) -> Iterator[list[tu
     yield from waiting.values()
 
 
-def _write(work: Work, job: Job, given: Picture, made: Picture, output: Path) -> UserError | None:
-    """Encode and write one result; why it alone could not be. Errors: UserError where nothing can be written."""
+def _write(
+    work: Work, output: Path, sources: frozenset[str], overwrite: bool, job: Job, given: Picture, made: Picture
+) -> UserError | bool:
+    """Encode and write one result. Returns whether it is there now; False: another was and is left alone.
+
+    A `UserError` where it alone could not be. sources: files that are read, real paths.
+    Errors: UserError where nothing can be written.
+    """
     try:
         kind = work.kind(given, job.native)
         data = work.encode(made, given, kind)
@@ -154,6 +163,11 @@ def _write(work: Work, job: Job, given: Picture, made: Picture, output: Path) ->
     try:
         if not safe(file, output):
             return UserError(f"cannot write {shown(file)}: a link in {shown(output)} leads out of it")
+        if os.path.lexists(file):  # of a kind that only the picture could tell, or else it was left out before
+            if real(file) in sources:
+                return UserError(f"{shown(file)} is one of the inputs and would be replaced; choose another -o")
+            if not overwrite:
+                return False
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(file, data)
     except OSError as error:
@@ -161,15 +175,17 @@ def _write(work: Work, job: Job, given: Picture, made: Picture, output: Path) ->
         if error.errno in _OF_THE_NAME:
             return UserError(line)
         raise UserError(line) from error
-    return None
+    return True
 
 
 def _count(bar: Bar, written: Future) -> None:
-    error = written.result()
-    if error is None:
+    there = written.result()
+    if isinstance(there, UserError):
+        _bad(bar, there)
+    elif there:
         bar.done += 1
     else:
-        _bad(bar, error)
+        bar.kept += 1
 
 
 def _bad(bar: Bar, error: UserError) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pygan.data.index import list_images
 from pygan.errors import UserError
 
 ENDINGS = images.EXTENSIONS | {".npy"}
-_FLOATS = {".tif", ".tiff", ".pfm"}  # names of files that may hold floats, whose own kind of result is a TIFF
+Kinds = Callable[[str, str], Sequence[str]]  # (native, ending of the source) -> kinds that a result may be
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,16 @@ class Job:
         """Where the result goes as a file of that kind."""
         return self.target.with_name(self.target.name + pixels.suffix(kind))
 
-    def files(self, asked: str) -> list[Path]:
-        """Where it may go as the format that is asked for: of "auto" the picture decides."""
-        if asked != "auto":
-            return [self.file(asked)]
-        kinds = [self.native] if self.native else ["png"]
-        if isinstance(self.source, bytes) or (not self.native and self.source.suffix.lower() in _FLOATS):
-            kinds = ["png", "tiff"] + (["npy"] if self.native else [])
-        return [self.file(kind) for kind in kinds]
+    def files(self, kinds: Kinds) -> list[Path]:
+        """Where it is to be expected, before it is read."""
+        ending = "" if isinstance(self.source, bytes) else self.source.suffix.lower()
+        return [self.file(kind) for kind in kinds(self.native, ending)]
 
 
-def jobs(inputs: Sequence[str], output: Path, kind: str, piped: bytes | None) -> list[Job]:
+def jobs(inputs: Sequence[str], output: Path, kinds: Kinds, piped: bytes | None) -> list[Job]:
     """One for every picture that is asked for, each once, in order.
 
-    kind: the format asked for. piped: what "-" stands for.
+    piped: what "-" stands for.
     Errors: UserError where there is none, or where a result would replace an input.
     """
     found: dict[str, tuple[Path, Path]] = {}  # file -> (as it was named, where below `output`)
@@ -66,7 +62,7 @@ def jobs(inputs: Sequence[str], output: Path, kind: str, piped: bytes | None) ->
             target, number = below.with_name(f"{below.stem}_{number}"), number + 1
         taken.add(target)
         job = Job(path, shown(path), output / target, "npy" if path.suffix.lower() == ".npy" else "")
-        for file in job.files(kind):
+        for file in job.files(kinds):
             if real(file) in found:
                 raise UserError(f"{shown(file)} is one of the inputs and would be replaced; choose another -o")
         made.append(job)

@@ -21,7 +21,7 @@ def through(work: Work, inputs: Sequence[str]) -> int:
     Returns the exit code. Errors: UserError.
     """
     # Nothing goes below this output, so nothing can be replaced.
-    asked = jobs(inputs, Path(os.devnull), "auto", piped(work) if "-" in inputs else None)
+    asked = jobs(inputs, Path(os.devnull), work.kinds, piped(work) if "-" in inputs else None)
     if len(asked) != 1:
         raise UserError(f"-o - writes one picture and {len(asked)} are asked for; choose a folder")
     (job,) = asked

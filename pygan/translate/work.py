@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pygan.tiles import Tiling
 
 _DEPTHS = {"8": np.uint8, "16": np.uint16, "float": np.float32}
+_FLOATS = ("", ".tif", ".tiff", ".pfm", ".npy")  # endings of files that may hold floats; "": of a pipe
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,14 @@ class Work:
         if self.format != "auto":
             return self.format
         return native or pixels.kind_for(self._dtype(picture), self.channels, alpha=picture.alpha is not None)
+
+    def kinds(self, native: str, ending: str) -> tuple[str, ...]:
+        """Kinds that a result is expected to be, of a picture that is not read yet: its content decides in the end."""
+        if self.format != "auto" or native:
+            return (native if self.format == "auto" else self.format,)
+        unknown = (np.uint8, np.float32) if ending in _FLOATS else (np.uint8,)
+        dtypes = (_DEPTHS[self.depth],) if self.depth in _DEPTHS else unknown
+        return tuple(dict.fromkeys(pixels.kind_for(dtype, self.channels, alpha=False) for dtype in dtypes))
 
     def results(self, given: Sequence[Picture], names: Sequence[str]) -> list[Picture | UserError]:
         """What the network makes of pictures, or why it cannot, for each. One that does not fit costs no other."""

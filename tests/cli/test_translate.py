@@ -305,10 +305,30 @@ def test_an_input_is_never_replaced(network, tmp_path, capfd):
     assert source.read_bytes() == before
 
 
+@pytest.mark.parametrize("flags", [["--depth", "float"], []])
+def test_a_result_whose_kind_the_picture_decides_replaces_nothing_either(network, tmp_path, flags, capfd):
+    floats = drawn((20, 20, 3), np.float32)
+    inside = tmp_path / "in"
+    a = write(inside / "a.jpg", Picture(floats), "tiff")  # floats under another name: its result is a TIFF
+    other = write(inside / "a.tif", Picture(floats[::-1]), "tiff")
+    before = other.read_bytes()
+    assert translate(a, other, "-o", inside, *flags) == 2
+    assert "a.tif is one of the inputs and would be replaced" in capfd.readouterr().err
+    assert other.read_bytes() == before
+    there = tmp_path / "out" / "a.tif"
+    there.parent.mkdir()
+    there.write_bytes(b"kept")
+    assert translate(a, "-o", there.parent, *flags) == 0
+    assert "already" in capfd.readouterr().err
+    assert there.read_bytes() == b"kept"
+    assert translate(a, "-o", there.parent, *flags, "--overwrite") == 0
+    assert pixels.read(there).pixels.dtype == np.float32
+
+
 def test_a_format_tells_names_apart_before_anything_is_read(tmp_path):
     for name in ("a.tif", "a.png", "a.npy"):
         (tmp_path / name).write_bytes(b"")
-    found = jobs([str(tmp_path)], tmp_path / "out", "auto", None)
+    found = jobs([str(tmp_path)], tmp_path / "out", lambda native, ending: ("png",), None)
     assert sorted(job.target.name for job in found) == ["a", "a_png", "a_tif"]
 
 
