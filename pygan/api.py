@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -14,8 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from pygan import apply, kinds, noise, use
+from pygan import device as devices
 from pygan.data import images, sources
 from pygan.errors import UserError
+from pygan.rundir import as_path
 from pygan.tiles import MOST_PIXELS, Tiling
 
 __all__ = ["Encoded", "Generator", "load"]
@@ -46,7 +50,11 @@ def load(run_or_file: str | os.PathLike[str], *, checkpoint: str = "last", devic
 
     checkpoint: of a run: "last", "best" or a kept one; device: "auto", "cpu" or "cuda". Errors: UserError.
     """
-    return Generator(use.network(Path(run_or_file), checkpoint, str(device)))
+    path = as_path(run_or_file, "what is loaded")
+    try:
+        return Generator(use.network(path, checkpoint, str(device)))
+    except OSError as error:
+        raise UserError(f"{error.filename or path} cannot be read ({error.strerror or error})") from error
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,13 +132,13 @@ class Generator:
         """
         options = {name: value for name, value in (("direction", direction), ("to", to)) if value is not None}
         apply.asked(self.card, options, "this network")
-        seed, batch, tiling = noise.checked(seed), _at_least_one("batch", batch), _tiling(tile)
+        seed, batch, tiling = noise.checked(seed), noise.whole("batch", batch, least=1), _tiling(tile)
         most = images.MAX_PIXELS if tiling is None else MOST_PIXELS
         given = kinds.read(x, _takes(self.card, options), most_pixels=most)
         made = []
         for first in range(0, len(given.pictures), batch):
             some, names = given.pictures[first : first + batch], given.names[first : first + batch]
-            with _turn:
+            with _on_the_device("give fewer at once (batch=1), or parts of it (tile=0)"):
                 made += apply.translated(self.network, some, seed=seed, options=options, names=names, tile=tiling)
         return given.back(made)
 
@@ -171,13 +179,12 @@ class Generator:
         Raises:
             UserError: in one line, what the network cannot be asked.
         """
-        asked = noise.read(self.card, n, text, z, where)
-        back = noise.BACK.get(as_)
-        if back is None:
+        if not isinstance(as_, str) or as_ not in noise.BACK:
             raise UserError(f"as_ must be one of {', '.join(noise.BACK)}, got {as_!r}")
-        with _turn, torch.inference_mode():
+        with _on_the_device("ask for fewer at once (n)"), torch.inference_mode():
+            asked = noise.read(self.card, n, text, z, where)
             made = self.network.generate(asked.n, self.network.rng(noise.checked(seed)), **asked.more)
-        return back(made.clone(), self.device)  # a clone outside: inference tensors cannot be learned from
+        return noise.BACK[as_](made.clone(), self.device)  # a clone outside: inference tensors cannot be learned from
 
 
 def _takes(card: use.Card, options: dict[str, str]) -> tuple[int, ...]:
@@ -188,17 +195,20 @@ def _takes(card: use.Card, options: dict[str, str]) -> tuple[int, ...]:
     return tuple(dict.fromkeys((channels, 1, 3))) if colours else (channels,)
 
 
-def _at_least_one(name: str, value: int) -> int:
-    """The value. Errors: UserError if it is no whole number from 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{name} must be a whole number, at least 1, got {value!r}")
-    return value
+@contextlib.contextmanager
+def _on_the_device(remedy: str) -> Iterator[None]:
+    """One caller's turn. Errors: UserError with what to do if the memory is too small."""
+    try:
+        with _turn:
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if not (where := devices.out_of_memory(error)):
+            raise
+        raise UserError(f"{where} has too little memory for this; {remedy}") from error
 
 
 def _tiling(tile: int | Tiling | None) -> Tiling | None:
     """How pictures are cut. Errors: UserError."""
     if tile is None or isinstance(tile, Tiling):
         return tile
-    if not isinstance(tile, int) or isinstance(tile, bool):
-        raise UserError(f"tile must be a whole number of pixels, 0 for as many as fit, or None, got {tile!r}")
-    return Tiling(pixels=tile)
+    return Tiling(pixels=noise.whole("tile", tile, least=0))

@@ -150,6 +150,8 @@ def asked(card: Card, options: Mapping[str, str], what: str) -> None:
     for name in options:
         if name not in card.options:
             raise UserError(f"--{name} is not something that {card.gan} can be asked; leave it out")
-    if (way := options.get("direction")) and way not in card.options["direction"]:
+        if not isinstance(options[name], str):
+            raise UserError(f"--{name} must be a word, as {card.options[name][0]!r}, got {options[name]!r}")
+    if "direction" in options and (way := options["direction"]) not in card.options["direction"]:
         known = " or ".join(card.options["direction"])
         raise UserError(f"--direction must be {known} with {what}, got {way!r}")

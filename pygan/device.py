@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 import torch
 
 from pygan.errors import UserError
 from pygan.recipe import BaseRecipe
+
+# What torch says on a CPU; the last is its answer to an extension.
+_NO_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation|not enough memory|aten::new_empty")
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,29 @@ def place() -> Place:
 
 
 def choose(name: str) -> torch.device:
-    """A device by its name: auto, cpu or cuda. Errors: UserError if a GPU is asked for and torch cannot use one."""
+    """A device by its name: auto, cpu, cuda, or cuda:1 for one GPU of several.
+
+    Errors: UserError for another name, and if a GPU is asked for and torch cannot use it.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    kind, colon, number = str(name).partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not number.isdecimal()):
+        raise UserError(f"--device must be auto, cpu, cuda, or one GPU as cuda:0, got {name!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
         reason = "this torch was built without CUDA" if torch.version.cuda is None else "torch sees no GPU here"
         raise UserError(f"--device cuda: {reason}; use --device cpu, or see `pygan doctor`")
-    return torch.device(name)
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: there are {torch.cuda.device_count()} GPUs here, counted from 0")
+    return torch.device(f"cuda:{int(number)}" if kind == "cuda" and number else kind)
+
+
+def out_of_memory(error: BaseException) -> str:
+    """Whose memory an error says is too small, "the GPU" or "this machine"; "" if it says something else."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU"
+    short = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)))
+    return "this machine" if short else ""
 
 
 def describe(device: torch.device) -> str:

@@ -30,7 +30,7 @@ class Given(NamedTuple):
 
 
 def read(x: Any, takes: Sequence[int], *, most_pixels: int = images.MAX_PIXELS) -> Given:
-    """What x holds. takes: channels that the network can be given; most_pixels: of a file that is opened.
+    """What x holds. takes: channels that the network can be given; most_pixels: of a picture.
 
     Errors: UserError, one line.
     """
@@ -52,6 +52,7 @@ def read(x: Any, takes: Sequence[int], *, most_pixels: int = images.MAX_PIXELS) 
 
 def _one(x: Any, takes: Sequence[int], most_pixels: int, name: str) -> Given:
     if isinstance(x, Image.Image):
+        _check_size(name, 1, x.size[::-1], most_pixels)
         return Given([pixels.of_image(x, name)], [name], lambda made: to_image(made[0]))
     if isinstance(x, bytes):
         return Given([pixels.read(x, name=name, most_pixels=most_pixels)], [name], lambda made: to_image(made[0]))
@@ -59,14 +60,14 @@ def _one(x: Any, takes: Sequence[int], most_pixels: int, name: str) -> Given:
         path = Path(x)
         return Given([pixels.read(path, most_pixels=most_pixels)], [str(path)], lambda made: to_image(made[0]))
     if isinstance(x, np.ndarray):
-        return _array(x, takes, name)
+        return _array(x, takes, name, most_pixels)
     if isinstance(x, Tensor):
-        return _tensor(x, takes, name)
+        return _tensor(x, takes, name, most_pixels)
     what = type(x).__name__
     raise UserError(f"{name} is {what}; give a PIL image, a path, bytes, a numpy array, a torch tensor, or a list")
 
 
-def _array(x: np.ndarray, takes: Sequence[int], name: str) -> Given:
+def _array(x: np.ndarray, takes: Sequence[int], name: str, most_pixels: int) -> Given:
     """numpy (h, w), (h, w, c) or (n, h, w, c)."""
     if x.dtype.kind == "f" and x.dtype.itemsize <= 8:
         depth: Any = np.float32
@@ -83,7 +84,7 @@ def _array(x: np.ndarray, takes: Sequence[int], name: str) -> Given:
             f"{name} has shape {x.shape}, channels first; numpy pictures are (h, w, c): give x.transpose({axes}), "
             f"or a torch tensor"
         )
-    _check_size(name, whole.shape[0], whole.shape[1:3])
+    _check_size(name, whole.shape[0], whole.shape[1:3], most_pixels)
     if x.ndim > 2:
         _check_channels(name, whole.shape[3], takes, "x[..., :3]")
     if depth is np.float32:
@@ -99,10 +100,12 @@ def _array(x: np.ndarray, takes: Sequence[int], name: str) -> Given:
     return Given([Picture(one) for one in plain], _names(name, len(plain), x.ndim == 4), back)
 
 
-def _tensor(x: Tensor, takes: Sequence[int], name: str) -> Given:
+def _tensor(x: Tensor, takes: Sequence[int], name: str, most_pixels: int) -> Given:
     """torch (c, h, w) or (n, c, h, w)."""
     if x.dtype not in (*_FLOATS, torch.uint8, torch.uint16):
         raise UserError(f"{name} is a tensor of {x.dtype}; give floats from -1 to 1, torch.uint8 or torch.uint16")
+    if x.layout != torch.strided or x.is_meta:
+        raise UserError(f"{name} is a {'meta' if x.is_meta else 'sparse'} tensor; give a dense one, as x.to_dense()")
     if x.dim() not in (3, 4):
         raise UserError(f"{name} has shape {tuple(x.shape)}; give (c, h, w) or a batch (n, c, h, w)")
     whole = x if x.dim() == 4 else x[None]
@@ -112,7 +115,7 @@ def _tensor(x: Tensor, takes: Sequence[int], name: str) -> Given:
             f"{name} has shape {tuple(x.shape)}, channels last; torch pictures are (c, h, w): give x.permute({axes}), "
             f"or a numpy array"
         )
-    _check_size(name, whole.shape[0], whole.shape[2:])
+    _check_size(name, whole.shape[0], whole.shape[2:], most_pixels)
     _check_channels(name, whole.shape[1], takes, f"x[{':, ' if x.dim() == 4 else ''}:3]")
     plain = whole.detach().cpu().permute(0, 2, 3, 1)
     signed = x.dtype in _FLOATS
@@ -141,11 +144,11 @@ def _names(name: str, n: int, batch: bool) -> list[str]:
     return [f"picture {k} of the batch" for k in range(n)] if batch else [name]
 
 
-def _check_size(name: str, n: int, size: Sequence[int]) -> None:
+def _check_size(name: str, n: int, size: Sequence[int], most_pixels: int) -> None:
     if not n:
         raise UserError(f"{name} is a batch of no pictures; give at least one")
     try:
-        images.check_size(size[1], size[0])
+        images.check_size(size[1], size[0], most_pixels=most_pixels)
     except UserError as error:
         raise UserError(f"cannot use {name}: {error}") from None
 

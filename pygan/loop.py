@@ -7,7 +7,6 @@ import errno
 import gc
 import hashlib
 import json
-import re
 import signal
 import threading
 import time
@@ -22,17 +21,17 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from pygan import checkpoint, device, gans, heldout, log, optim, pictures, resume, watch
+from pygan import checkpoint, gans, heldout, log, optim, pictures, resume, watch
+from pygan import device as devices
 from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
 from pygan.graph import GraphedStep, Step
 from pygan.judge import Judge
 from pygan.nn import full_precision
 from pygan.recipe import BaseRecipe
-from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, read_metrics, write_atomic
+from pygan.rundir import METRICS, RECIPE, SCORES, RunDir, as_path, read_metrics, write_atomic
 from pygan.state import State
 
-_OUT_OF_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation|not enough memory")  # of torch on a CPU
 LOG_EVERY_S = 2.0  # reading the losses is the only wait for a GPU
 _AGAIN_S = 60.0  # how long steps are gone over again to see where a NaN appeared first
 
@@ -112,10 +111,12 @@ def train(
         UserError: what cannot be done, in one line; nothing is lost.
         Diverged: a loss became NaN or infinite; the last checkpoint is kept.
     """
-    if max_steps is not None and max_steps < 1:
-        raise UserError(f"--max-steps must be at least 1, got {max_steps}")
+    if max_steps is not None and (type(max_steps) is not int or max_steps < 1):
+        raise UserError(f"--max-steps must be a whole number, at least 1, got {max_steps!r}")
     if resume not in ("auto", "never"):
         raise UserError(f"--resume must be auto or never, got {resume!r}")
+    if preset is not None and (not isinstance(preset, str) or preset == ".." or {"/", "\0"} & set(preset)):
+        raise UserError(f"--preset must be a name, got {preset!r}")
     if isinstance(recipe, str):
         gan, whole = gans.load(recipe), None
     else:
@@ -123,46 +124,51 @@ def train(
     known = gan.Recipe.__dataclass_fields__
     if unknown := sorted(set(fields) - set(known)):
         raise UserError(f"{gans.name_of(gan)} has no recipe field {unknown[0]!r}; `pygan train --help` lists them")
-    fields = _with_whole_paths(fields)
+    fields = _plain(fields)
     if whole is not None:
-        whole = replace(whole, **_with_whole_paths(recipes.to_dict(whole)) | fields)
-    session = _Session(whole, preset, None if run is None else Path(run), resume, device, max_steps, dry_run, fields)
+        whole = replace(whole, **_plain(recipes.to_dict(whole)) | fields)
+    where = None if run is None else as_path(run, "--run")
+    session = _Session(whole, preset, where, resume, device, max_steps, dry_run, fields)
     try:
         with _signals() as came:
             return _session(gan, session, came)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+        if not (what := devices.out_of_memory(error)):
             raise
-        what = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         raise UserError(
             f"{what} has too little memory for this; lower --batch, --crop-size or --ngf, or add --amp; "
             f"`pygan plan {gans.name_of(gan)} --fit SIZE` says what would fit"
         ) from error
 
 
-def _with_whole_paths(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with whole paths to what is there, so that the run can be used from anywhere."""
-    found = dict(fields)
+def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as words and numbers of Python: numpy's as those, and whole paths to what is there, so that the run
+    can be used from anywhere.
+    """
+    found = {name: value.item() if isinstance(value, np.generic) else value for name, value in fields.items()}
     for name in ("data", "data_2", "stage1", "vgg_weights", "text_encoder"):
-        if name == "text_encoder" and found.get(name) in ("auto", "hashing"):
+        value = found.get(name)
+        if isinstance(value, Path):
+            found[name] = value = str(value)
+        if not value or not isinstance(value, str) or (name == "text_encoder" and value in ("auto", "hashing")):
             continue  # names, whatever there is beside
-        if found.get(name) and Path(found[name]).exists():
-            found[name] = str(Path(found[name]).resolve())
+        if Path(value).exists():
+            found[name] = str(Path(value).resolve())
     return found
 
 
 def _session(gan: ModuleType, session: _Session, came: list[str]) -> Path:
     """`train` but for signals, whose names appear in `came`, and the end of memory."""
     out, name = log.console(), gans.name_of(gan)
-    where, place = device.choose(session.device), device.place()
+    where, place = devices.choose(session.device), devices.place()
     preset = session.preset or ("recipe" if session.recipe is not None else None)
     if preset is None and not resume.is_run(session.run):
         preset = "fast" if where.type == "cuda" and "fast" in gan.PRESETS else "demo"
-        out.print(f"no --preset given: taking '{preset}' for {device.describe(where)}", markup=False)
+        out.print(f"no --preset given: taking '{preset}' for {devices.describe(where)}", markup=False)
     path, asked, saved = resume.choose(gan, name, preset, session.run, session.resume, session.given, session.recipe)
     recipe = saved or asked
-    device.make_deterministic(where, recipe.deterministic)
-    dtype, note = device.precision(recipe, where)
+    devices.make_deterministic(where, recipe.deterministic)
+    dtype, note = devices.precision(recipe, where)
     if note:
         out.print(note, markup=False)
 
@@ -179,7 +185,7 @@ def _session(gan: ModuleType, session: _Session, came: list[str]) -> Path:
                 feed = feeds.enter_context(_feed(gan, recipe, phase, "train", where, place))
                 if new:
                     recipe = gan.resolve(recipe, feed.facts)
-                held_out = feeds.enter_context(_feed(gan, recipe, phase, "held-out", where, device.Place()))
+                held_out = feeds.enter_context(_feed(gan, recipe, phase, "held-out", where, devices.Place()))
                 before, run = run, _open(gan, name, recipe, phase, run_dir, feed, held_out, where, dtype, place.world)
                 run.judge = feeds.enter_context(contextlib.closing(Judge(gan, run.recipe, held_out, where)))
                 run.judge.check(_nets(run))
@@ -206,7 +212,9 @@ def _session(gan: ModuleType, session: _Session, came: list[str]) -> Path:
             phase += 1
 
 
-def _feed(gan: ModuleType, recipe: BaseRecipe, phase: int, split: str, where: torch.device, place: device.Place) -> Any:
+def _feed(
+    gan: ModuleType, recipe: BaseRecipe, phase: int, split: str, where: torch.device, place: devices.Place
+) -> Any:
     """The feed of a split in a phase."""
     return gan.batches(gans.phases(gan, recipe)[phase], split, where, place.rank, place.world)
 
@@ -348,7 +356,7 @@ def _introduce(out: Console, run: _Run, found: checkpoint.Found | None) -> None:
     lines = [
         f"data       {run.feed.describe()}; held out: {run.held_out.n_items}",
         f"networks   {counts} parameters",
-        f"device     {device.describe(state.device)}, {device.describe_precision(run.dtype, state.device)}",
+        f"device     {devices.describe(state.device)}, {devices.describe_precision(run.dtype, state.device)}",
         f"training   {images:,} images in batches of {batch}",
         f"run        {run.dir.path} (the whole recipe is in {RECIPE})",
     ]
@@ -541,7 +549,7 @@ def _go_over_again(run: _Run, first: int) -> tuple[str, dict[str, float]] | None
 
     None if that takes too long, or does not come out the same. The state is another one afterwards.
     """
-    per_step, began = gans.images_per_step(run.gan, run.recipe) * device.place().world, time.monotonic()
+    per_step, began = gans.images_per_step(run.gan, run.recipe) * devices.place().world, time.monotonic()
     try:
         if not _rewind(run, first):
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias, TypedDict
 
@@ -50,9 +51,7 @@ def read(card: use.Card, n: int | None, text: Text | None, z: Numbers | None, wh
         more["z"] = _rows("z", z, (card.z,))
     if where is not None:
         more["where"] = _rows("where", where, card.where)
-    if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 1):
-        raise UserError(f"n must be a whole number of pictures, at least 1, got {n!r}")
-    number = n or max((len(rows) for rows in more.values()), default=1)
+    number = whole("n", n, least=1) if n is not None else max((len(rows) for rows in more.values()), default=1)
     for name, rows in more.items():
         if len(rows) not in (1, number):
             raise UserError(f"{name} has {len(rows)} rows for {number} pictures; give one for each, or one for all")
@@ -61,9 +60,21 @@ def read(card: use.Card, n: int | None, text: Text | None, z: Numbers | None, wh
 
 def checked(seed: int) -> int:
     """The seed. Errors: UserError if it is none."""
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise UserError(f"seed must be a whole number in 0..2**63-1, got {seed!r}")
-    return seed
+    number = whole("seed", seed, least=0)
+    if number >= 1 << 63:
+        raise UserError(f"seed must be less than 2**63, got {number}")
+    return number
+
+
+def whole(name: str, value: Any, *, least: int) -> int:
+    """A whole number that a caller gave, Python's or numpy's. Errors: UserError for anything else, or a smaller one."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least:
+        raise UserError(f"{name} must be a whole number, at least {least}, got {value!r}")
+    return number
 
 
 def _embedded(card: use.Card, text: Text) -> Any:
@@ -71,7 +82,7 @@ def _embedded(card: use.Card, text: Text) -> Any:
     said = [text] if isinstance(text, str) else text
     if isinstance(said, Tensor | np.ndarray):
         return said
-    if not said or not all(isinstance(sentence, str) for sentence in said):
+    if not isinstance(said, list | tuple) or not said or not all(isinstance(sentence, str) for sentence in said):
         raise UserError("text must be a sentence, a list of sentences, or embeddings as an array or tensor")
     return texts.sentences(said, str(card.recipe.get("text_encoder", "")), card.text)
 
@@ -79,9 +90,12 @@ def _embedded(card: use.Card, text: Text) -> Any:
 def _rows(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
     """(n, *shape) float32 on the CPU; one without n is one row. Errors: UserError."""
     try:
-        rows = torch.as_tensor(values).detach().cpu().float()
+        rows = torch.as_tensor(values).detach()
+        if rows.is_complex():
+            raise TypeError
+        rows = rows.cpu().float()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{name} must be numbers, got {type(values).__name__}") from error
+        raise UserError(f"{name} must be real numbers, got {type(values).__name__}") from error
     rows = rows[None] if rows.dim() == len(shape) else rows
     if rows.shape[1:] != shape or not len(rows):
         wanted = ", ".join(("n", *map(str, shape)))

@@ -96,8 +96,13 @@ class BaseRecipe:
     diagnose: bool = option(True, "say what goes wrong while training: a dead D, collapse, ...", session=True)
 
     def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
         for field in fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
+            if not _is_a(value, types[field.name]):
+                raise UserError(f"{flag(field.name)} must be {_KINDS[types[field.name]]}, got {value!r}")
+            if field.metadata["unit"] in _DEPTHS and value > _MOST:
+                raise UserError(f"{flag(field.name)} must be at most {_MOST}, got {value}")
             if choices and value not in choices:
                 raise UserError(f"{flag(field.name)} must be one of {', '.join(choices)}, got {value!r}")
             if isinstance(value, float) and not math.isfinite(value):
@@ -130,6 +135,18 @@ class BaseRecipe:
                 raise UserError(f"{flag(name)} must be in [0, 1), got {getattr(self, name)}")
         if self.epochs + self.decay_epochs + self.steps < 1:
             raise UserError("--epochs, --decay-epochs and --steps are all 0: there is nothing to train")
+
+
+# A recipe may come with a file from elsewhere: no number in it makes building the network endless.
+_DEPTHS, _MOST = ("blocks", "layers", "levels"), 256
+
+_KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
+
+
+def _is_a(value: object, kind: type) -> bool:
+    """Is a value of the type of a field? A whole number is a number too, a boolean is none."""
+    allowed = (int, float) if kind is float else (kind,)
+    return isinstance(value, allowed) and isinstance(value, bool) == (kind is bool)
 
 
 def flag(name: str) -> str:
@@ -194,8 +211,7 @@ def from_dict(recipe_type: type[BaseRecipe], values: Mapping[str, Any], where: s
     if unknown := sorted(set(values) - types.keys()):
         raise UserError(f"{where} has the recipe field {unknown[0]!r}, which this version of pygan does not know")
     for name, value in values.items():
-        allowed = (int, float) if types[name] is float else (types[name],)
-        if not isinstance(value, allowed) or isinstance(value, bool) != (types[name] is bool):
+        if not _is_a(value, types[name]):
             raise UserError(f"{where} is damaged: {name} is {value!r}, expected {types[name].__name__}; restore it")
     return recipe_type(**values)
 

@@ -15,6 +15,18 @@ RECIPE, METRICS, SCORES = "recipe.json", "metrics.jsonl", "scores.json"
 FINDINGS, ENVIRONMENT = "findings.jsonl", "environment.json"
 
 
+def as_path(said: object, what: str) -> Path:
+    """A path as a caller named it. Errors: UserError for what can be none, or cannot be looked at."""
+    if not isinstance(said, str | os.PathLike) or "\0" in str(said) or said == "":
+        raise UserError(f"{what} must be a path, got {said!r}")
+    path = Path(said)
+    try:
+        path.exists()
+    except OSError as error:
+        raise UserError(f"cannot use {path} ({error.strerror}); choose another path") from error
+    return path
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file whole: written beside it, synced, renamed. Errors: OSError; the old file is untouched then."""
     new = path.with_name(f".{path.name}.new")

@@ -17,6 +17,7 @@ from PIL import Image
 import pygan
 from pygan import loop, pictures, tiles, use
 from pygan.__main__ import main
+from pygan.data import images
 from pygan.data import text as texts
 from pygan.gans.pix2pix import PRESETS, Recipe
 
@@ -235,6 +236,10 @@ X = noise()
         (X.tolist(), "itself a batch"),
         (3, "is int"),
         (None, "is NoneType"),
+        (Image.new("RGB", (0, 0)), "at least 2x2"),
+        (Image.new("RGB", (1, 9)), "at least 2x2"),
+        (torch.zeros(3, 8, 8).to_sparse(), "sparse"),
+        (torch.zeros(3, 8, 8, device="meta"), "meta"),
         (b"GIF", "cannot read the picture"),
         ("nowhere.png", "nowhere.png"),
         (["nowhere.png"], "nowhere.png"),
@@ -260,6 +265,7 @@ def test_what_is_no_picture_is_one_line(g, x, words):
         ({"batch": 0}, "batch"),
         ({"tile": -4}, "tile"),
         ({"tile": "big"}, "tile"),
+        ({"tile": True}, "tile"),
     ],
 )
 def test_what_it_cannot_be_asked_is_one_line(g, asked, words):
@@ -270,6 +276,44 @@ def test_what_it_cannot_be_asked_is_one_line(g, asked, words):
 def test_a_tensor_from_0_to_1_is_suspected(g, capsys):
     g(torch.rand(3, 9, 11))
     assert "x * 2 - 1" in capsys.readouterr().err
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(g):
+    assert np.array_equal(g(X, seed=np.int64(0), batch=np.uint8(1)), g(X))
+
+
+def test_a_tile_lifts_the_limit_of_pixels_of_whatever_is_given(g, monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 400)
+    for x in (X, chw(X), Image.fromarray(X)):
+        with pytest.raises(pygan.UserError, match="more than 400 pixels are not opened"):
+            g(x)
+        g(x, tile=64)
+
+
+@pytest.mark.parametrize("path", [3, None, b"run", "", "nul\0", "long" * 2000])
+def test_what_is_no_path_is_one_line(path):
+    with pytest.raises(pygan.UserError):
+        pygan.load(path)
+    with pytest.raises(pygan.UserError):
+        pygan.train("pix2pix", preset="tiny", run=path or 0, dry_run=True)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "mps", "", 3, "cuda:99"])
+def test_a_device_that_is_not_there_is_one_line(runs, device):
+    with pytest.raises(pygan.UserError, match="--device"):
+        pygan.load(runs("pix2pix"), device=device)
+
+
+def test_too_little_memory_is_one_line(g, runs, monkeypatch):
+    def full(*args, **options):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(use.Trained, "translate", full)
+    monkeypatch.setattr(use.Trained, "generate", full)
+    with pytest.raises(pygan.UserError, match="too little memory for this; give fewer at once"):
+        g(X)
+    with pytest.raises(pygan.UserError, match="too little memory for this; ask for fewer at once"):
+        pygan.load(runs("began")).generate(2)
 
 
 def test_a_missing_run_is_one_line(tmp_path):
@@ -290,12 +334,14 @@ def test_directions_and_labels(runs):
     both = pygan.load(runs("cyclegan"))
     assert not np.array_equal(both(X, direction="AtoB"), both(X, direction="BtoA"))
     assert np.array_equal(both(X), both(X, direction="AtoB"))
-    with pytest.raises(pygan.UserError, match="AtoB or BtoA"):
-        both(X, direction="up")
+    for way in ("up", "", 3):
+        with pytest.raises(pygan.UserError, match="AtoB"):
+            both(X, direction=way)
     faces = pygan.load(runs("stargan"))
     assert not np.array_equal(faces(X, to="Male"), faces(X, to="Blond_Hair"))
-    with pytest.raises(pygan.UserError):
-        faces(X, to="Nobody")
+    for to in ("Nobody", "", 3, ["Male"]):
+        with pytest.raises(pygan.UserError, match=r"^--to (must|is)|Nobody"):
+            faces(X, to=to)
     assert "Male" in repr(faces)
 
 
@@ -367,13 +413,18 @@ def test_sentences_are_read_by_the_encoder_of_the_run(runs):
         ("began", {"n": "3"}, "n must be"),
         ("began", {"text": "a bird"}, "text is not something"),
         ("began", {"z": [[1.0, 2.0]]}, "z has shape"),
-        ("began", {"z": "zzz"}, "z must be numbers"),
+        ("began", {"z": "zzz"}, "z must be real numbers"),
+        ("began", {"z": np.zeros((1, 8), complex)}, "z must be real numbers"),
+        ("began", {"n": True}, "n must be"),
+        ("began", {"as_": ["pil"]}, "as_ must be one of pil, numpy, torch"),
         ("began", {"seed": -1}, "seed"),
         ("began", {"as_": "jpeg"}, "as_ must be one of pil, numpy, torch"),
         ("stackgan", {}, "give it one"),
         ("stackgan", {"text": ""}, "says nothing"),
         ("stackgan", {"text": []}, "text must be"),
         ("stackgan", {"text": ["a", 3]}, "text must be"),
+        ("stackgan", {"text": 3}, "text must be"),
+        ("stackgan", {"text": iter(["a"])}, "text must be"),
         ("stackgan", {"n": 3, "text": ["a", "b"]}, "text has 2 rows for 3 pictures"),
         ("stackgan", {"text": np.zeros((1, 7))}, "text has shape"),
         ("stackgan", {"text": "a", "where": [1.0]}, "where is not something"),
@@ -451,6 +502,47 @@ def test_train_is_what_the_command_line_calls(tmp_path):
         pygan.train("pix2pix", preset="tiny", lambda_l2=1.0)
     with pytest.raises(pygan.UserError, match="unknown GAN"):
         pygan.train("pixpix")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"batch": "4"}, "--batch must be a whole number, got '4'"),
+        ({"batch": 2.0}, "--batch must be a whole number"),
+        ({"lr": "x"}, "--lr must be a number"),
+        ({"lr": None}, "--lr must be a number"),
+        ({"amp": 1}, "--amp must be True or False"),
+        ({"seed": 0.5}, "--seed must be a whole number"),
+        ({"data": 3}, "--data must be a word"),
+        ({"data": Path("nowhere")}, "nowhere"),
+        ({"max_steps": "3"}, "--max-steps"),
+        ({"max_steps": True}, "--max-steps"),
+        ({"device": "gpu"}, "--device"),
+        ({"preset": 3}, "--preset"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(tmp_path, asked, words):
+    run = tmp_path / "run"
+    with pytest.raises(pygan.UserError, match=words):
+        pygan.train("pix2pix", **{"preset": "tiny", "run": run, "device": "cpu", "max_steps": 1} | asked)
+    assert not run.exists()
+
+
+def test_numbers_of_numpy_and_paths_are_fields_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", "make", "facades", "pairs", "--n", "8"]) == 0
+    fields = {"batch": np.int64(2), "lr": np.float32(1e-3), "amp": np.bool_(False), "data": Path("pairs")}
+    run = pygan.train("pix2pix", preset="tiny", run=tmp_path / "run", device="cpu", max_steps=1, **fields)
+    recipe = pygan.load(run).card.recipe
+    assert (recipe["batch"], recipe["amp"]) == (2, False)
+    assert Path(recipe["data"]) == (tmp_path / "pairs").resolve()
+
+
+def test_a_new_run_lies_under_runs_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("../../elsewhere", "..", "a/b", "nul\0"):
+        with pytest.raises(pygan.UserError, match="--preset must be a name"):
+            pygan.train(Recipe(**PRESETS["tiny"]), preset=name, device="cpu", dry_run=True)
 
 
 def test_importing_pygan_is_light():

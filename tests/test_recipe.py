@@ -14,6 +14,7 @@ from pygan.recipe import BaseRecipe, option
 class Recipe(BaseRecipe):
     lambda_l1: float = option(100.0, "weight of the L1 term", unit="per image")
     norm: str = option("batch", "normalisation", choices=("batch", "instance"))
+    depth: int = option(3, "depth of G", unit="blocks")
 
 
 PRESETS = {"paper": {}, "tiny": {"batch": 2, "epochs": 1}}
@@ -55,11 +56,22 @@ def test_presets_are_filled_in_and_flags_win():
         ({"seed": 1 << 63}, r"--seed must be less than 2\*\*63"),
         ({"beta1": 1.0}, r"--beta1 must be in \[0, 1\), got 1.0"),
         ({"epochs": 0, "decay_epochs": 0}, "nothing to train"),
+        ({"batch": "4"}, "--batch must be a whole number, got '4'"),
+        ({"batch": True}, "--batch must be a whole number, got True"),
+        ({"lr": None}, "--lr must be a number, got None"),
+        ({"lambda_l1": "big"}, "--lambda-l1 must be a number, got 'big'"),
+        ({"amp": 1}, "--amp must be True or False, got 1"),
+        ({"norm": 3}, "--norm must be a word, got 3"),
+        ({"depth": 10**9}, "--depth must be at most 256, got 1000000000"),
     ],
 )
 def test_bad_values_are_named(values, says):
     with pytest.raises(UserError, match=says):
         Recipe(**values)
+
+
+def test_a_whole_number_is_a_number():
+    assert Recipe(lr=1).lr == 1
 
 
 def test_an_unknown_preset_is_answered_with_the_ones_there_are():

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pygan import heldout, log, outputs, segmentation, use
+from pygan import device, heldout, log, outputs, segmentation, use
 from pygan.errors import UserError, say
 from pygan.evaluate import definitions, pairs, table
 from pygan.evaluate.asked import Asked
@@ -42,9 +42,8 @@ def evaluate(ask: Asked) -> int:
         with torch.inference_mode(), full_precision(), _feeds(trained, ask) as feeds:
             facts = _measured(trained, ask, ways, feeds)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+        if not (where := device.out_of_memory(error)):
             raise
-        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         raise UserError(f"{where} has too little memory for this; lower --batch {ask.batch}") from error
     facts["seconds"] = round(time.monotonic() - began, 1)
     try:
