@@ -32,7 +32,7 @@ def _commit():
         return "unknown"
 
 
-def _cpu():
+def cpu():
     """The processor's name as Linux tells it, and how many threads torch uses."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -49,5 +49,5 @@ def facts():
         "pygan": pygan.__version__,
         "torch": torch.__version__,
         **cuda,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu(),
     }

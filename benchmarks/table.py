@@ -260,6 +260,13 @@ def hostile_table(found=None):
     return hostile.table(rows("hostile") if found is None else found)
 
 
+def export_table(found=None):
+    """ONNX files beside the networks that they were made from."""
+    from benchmarks import export
+
+    return export.table(rows("export") if found is None else found)
+
+
 def _interval(value):
     mean, low, high = value
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
@@ -274,6 +281,7 @@ TABLES = {
     "diagnosis": diagnosis_table,
     "serving": serving_table,
     "hostile": hostile_table,
+    "export": export_table,
     "tiles": tiles_table,
     "plan": plan_table,
 }

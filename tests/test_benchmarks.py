@@ -10,7 +10,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: the installed pygan, not that of the checkout
 
-from benchmarks import cases, floor, headline, learning, profile, record, side_by_side, table, timing
+from benchmarks import cases, export, floor, headline, learning, profile, record, side_by_side, table, timing
 from pygan import gans
 
 H200 = floor.Rates(flop_per_s=785e12, bytes_per_s=4.28e12)
@@ -271,3 +271,17 @@ def test_yardsticks_of_learning():
     lower, higher = learning.Yardstick("x", None, factor=0.5), learning.Yardstick("x", None, plus=0.2)
     assert [lower.held(2.0, last) for last in (0.9, 1.1)] == [True, False]
     assert [higher.held(0.1, last) for last in (0.35, 0.25)] == [True, False]
+
+
+def test_a_row_and_the_table_of_exported_files(tmp_path):
+    assert {case.split()[0] for case in export.CASES} == set(gans.names())
+    row = export.measure("dcgan demo", tmp_path, rounds=1, seconds=0.0)
+    assert 0 < row["difference"] < 1e-4 < row["deviation"]  # two programs that are not the same one; an image
+    assert row["megabytes"] == pytest.approx(row["weights"] * 4e-6, rel=0.1)
+    common = {"device": "a CPU", "torch": "2", "onnxruntime": "1", "date": "today", "commit": "abc"}
+    older = common | row | {"ms_eager": 999.0}
+    text = "\n".join(table.export_table([older, common | row | {"ms_eager": 8.0, "ms_onnx": 2.0, "faster": 4.0}]))
+    assert "| dcgan, demo |" in text
+    assert "| 8 | 2 | 4.00x | today, abc |" in text
+    assert "999" not in text
+    assert table.export_table([]) == ["not yet run"]

@@ -305,6 +305,16 @@ def test_onnx_has_standard_operators_and_no_warnings(tmp_path, capfd):
     assert [one.shape for one in session.get_inputs()] == [["batch", 3, "height", "width"], [2]]
 
 
+def test_onnx_takes_as_many_threads_as_torch(files, monkeypatch):
+    asked, session = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda data, options, **more: asked.append(options) or session(data, options)
+    )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    exported.load(files / "G.onnx", "cpu")
+    assert asked[0].intra_op_num_threads == 3
+
+
 def test_what_a_file_says(tmp_path):
     one = trained("cyclegan", data="/home/somebody/pictures")
     said = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -137,7 +138,7 @@ def export(
     from pygan.export.network import Asked
 
     asked = Asked(what, direction, freeze, half, dynamic, size, batch)
-    with _aside(path) as new:
+    with _aside(path) as new, _in_memory():
         made, proof = _file(trained, run, kind, asked, new, tolerance)
     _tell(path, made, proof, kind)
     return path
@@ -171,8 +172,8 @@ def _check(
         raise UserError(
             f"-o {output}: a file of --to {kind} ends in {' or '.join(endings)}, by which it is known again"
         )
-    if tolerance is not None and not tolerance > 0:
-        raise UserError(f"--tolerance must be more than 0, got {tolerance}")
+    if tolerance is not None and not 0 < tolerance < math.inf:
+        raise UserError(f"--tolerance must be more than 0 and finite, got {tolerance}")
     if batch < 0:
         raise UserError(f"--batch must be at least 1, or left out for any number, got {batch}")
     if kind != "hub" and license is not None:
@@ -224,6 +225,19 @@ def _aside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _in_memory() -> Iterator[None]:
+    """Inside, memory that is too small is the user's affair. Errors: UserError."""
+    from pygan import device
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (where := device.out_of_memory(error)):
+            raise
+        raise UserError(f"{where} has too little memory to record this; take a smaller --size or --batch") from error
 
 
 def _tell(path: Path, made: Form, proof: Proof, kind: str) -> None:

@@ -41,6 +41,7 @@ def read(path: Path, device: str = "auto") -> Exported:
         where = torch.device("cpu")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # what goes wrong is said below
+    options.intra_op_num_threads = torch.get_num_threads()  # its own count is that of the machine's cores
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)
         table = session.get_modelmeta().custom_metadata_map

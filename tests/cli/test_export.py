@@ -139,6 +139,11 @@ def test_data_that_is_gone(run, tmp_path, capsys):
         (["--to", "onnx", "--batch", "-1"], "--batch must be at least 1"),
         (["--to", "onnx", "--tolerance", "0"], "--tolerance must be more than 0"),
         (["--to", "onnx", "--tolerance", "nan"], "--tolerance must be more than 0"),
+        (["--to", "onnx", "--tolerance", "inf"], "--tolerance must be more than 0 and finite"),
+        (
+            ["--to", "onnx", "--batch", str(10**12)],
+            "too little memory to record this; take a smaller --size or --batch",
+        ),
         (["--to", "onnx", "--direction", "BtoA"], "goes one way"),
         (["--to", "onnx", "--what", "generate"], "not something that this network of pix2pix does"),
         (["--to", "onnx", "--license", "mit"], "--license belongs to --to hub"),
