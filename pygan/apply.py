@@ -30,8 +30,9 @@ def translated(
     options: Mapping[str, str] = MappingProxyType({}),
     names: Sequence[str] = (),
     tile: Tiling | None = None,
+    depth: np.dtype | type | None = None,
 ) -> list[Picture]:
-    """What a network makes of pictures, each at its own size and depth, alpha kept.
+    """What a network makes of pictures, each at its own size, alpha kept. depth: of the results; None: each its own.
 
     Pictures of one size go through together, but where dropout is on in use (`card.chance`): its mask covers a whole
     batch, so each goes alone, and no picture's result depends on the others. names: for errors. seed: of dropout.
@@ -43,7 +44,7 @@ def translated(
         from pygan import tiles  # which applies networks to parts of pictures by what is here
 
         return [
-            tiles.translated(network, one, tiling=tile, seed=seed, options=options, name=name)
+            tiles.translated(network, one, tiling=tile, seed=seed, options=options, name=name, depth=depth)
             for one, name in zip(given, names, strict=True)
         ]
     inputs = [network_input(network, one, options, name) for one, name in zip(given, names, strict=True)]
@@ -55,7 +56,7 @@ def translated(
         for members in groups.values():
             made = through(network, torch.cat([inputs[k] for k in members]), seed=seed, options=options)
             for k, image in zip(members, made, strict=True):
-                done[k] = result(network, image, inputs[k][0], given[k])
+                done[k] = result(network, image, inputs[k][0], given[k], depth=depth)
     return [done[k] for k in range(len(given))]
 
 
@@ -119,15 +120,19 @@ def _only_ink(rgb: np.ndarray) -> bool:
     return bool(((rgb == 0) | (rgb == 255)).all() and (rgb == rgb[:, :, :1]).all())
 
 
-def result(network: Network, image: Tensor, beside: Tensor, given: Picture) -> Picture:
+def result(
+    network: Network, image: Tensor, beside: Tensor, given: Picture, *, depth: np.dtype | type | None = None
+) -> Picture:
     """What a network made, (c, h, w) in [-1, 1], as a picture of the depth of the one given, with its alpha.
 
-    beside: the input (c, h, w), whose lightness belongs to a result that is a and b of Lab.
+    beside: the input (c, h, w), whose lightness belongs to a result that is a and b of Lab. depth: another one.
     """
+    depth = depth or given.pixels.dtype
     if network.card.shows != "pixels":
         image = pictures.as_rgb(image[None], beside[None])[0]
     values = image.permute(1, 2, 0).contiguous().numpy()
-    return Picture(pixels.from_signed(values, given.pixels.dtype), given.alpha)
+    alpha = None if given.alpha is None else pixels.to_depth(given.alpha, depth)
+    return Picture(pixels.from_signed(values, depth), alpha)
 
 
 def check(network: Network, options: Mapping[str, str], what: str) -> None:

@@ -10,8 +10,9 @@ import torch
 from pygan import apply, gans, use
 from pygan.errors import UserError
 from pygan.nn import place_
-from pygan.pixels import Picture
+from pygan.pixels import Picture, to_depth
 from pygan.recipe import make
+from pygan.tiles import Tiling
 
 
 def network(name, preset="tiny", **fields):
@@ -80,6 +81,17 @@ def test_sixteen_bits_are_finer_than_eight():
     (coarse,) = apply.translated(one, [noise(32, 32)])
     assert np.array_equal(np.rint(fine.pixels / 257).astype(np.uint8), coarse.pixels)
     assert len(np.unique(fine.pixels)) > 256
+
+
+@pytest.mark.parametrize("tile", [None, Tiling(16)])
+@pytest.mark.parametrize("depth", [np.uint16, np.float32])
+def test_a_depth_that_is_asked_for_is_filled(depth, tile):
+    """Not 256 levels of it, where the picture has 8 bits."""
+    given = Picture(noise(32, 32).pixels, noise(32, 32, 1).pixels[:, :, 0])
+    (made,) = apply.translated(network("simgan"), [given], tile=tile, depth=depth)
+    assert made.pixels.dtype == made.alpha.dtype == depth
+    assert len(np.unique(made.pixels)) > 256
+    assert np.array_equal(made.alpha, to_depth(given.alpha, depth))
 
 
 def test_what_cannot_be_asked_is_named():

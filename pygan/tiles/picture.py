@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pygan import apply
+from pygan import apply, pixels
 from pygan.errors import UserError
 from pygan.pixels import Picture
 from pygan.tiles import cut, memory, run
@@ -62,11 +62,13 @@ def translated(
     seed: int = 0,
     options: Mapping[str, str] = MappingProxyType({}),
     name: str = "the picture",
+    depth: np.dtype | type | None = None,
 ) -> Picture:
     """What `apply.translated` makes of one picture, but for rounding, in the memory of its pixels and of a tile.
 
     The result stands in a file that is mapped into memory where it would take a larger part of what is free. name: for
-    errors and progress. Errors: UserError as there, and for a network that cannot be taken apart.
+    errors and progress. depth: of the result; None: that of the picture. Errors: UserError as there, and for a network
+    that cannot be taken apart.
     """
     whole = None if network.card.prepare in _BY_PIXEL else apply.network_input(network, given, options, name)
     out: np.ndarray | None = None
@@ -80,13 +82,13 @@ def translated(
         nonlocal out
         height, width = image.shape[2:]
         beside = read(np.arange(top, top + height), np.arange(left, left + width))[0]
-        made = apply.result(network, image[0], beside, Picture(given.pixels[:1, :1])).pixels
+        made = apply.result(network, image[0], beside, Picture(given.pixels[:1, :1]), depth=depth).pixels
         if out is None:
             out = _room((*given.size, made.shape[2]), made.dtype)
         out[top : top + height, left : left + width] = made
 
     run.run(network, given.size, read, write, seed=seed, options=options, tiling=tiling, what=name)
-    return Picture(out, given.alpha)
+    return Picture(out, None if given.alpha is None else pixels.to_depth(given.alpha, out.dtype))
 
 
 def _at(A: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:

@@ -154,7 +154,7 @@ def _write(
     """
     try:
         kind = work.kind(given, job.native)
-        data = work.encode(made, given, kind)
+        data = work.encode(made, kind)
     except UserError as error:
         return UserError(f"cannot use {job.name}: {error}")
     except MemoryError:

@@ -32,7 +32,7 @@ def through(work: Work, inputs: Sequence[str]) -> int:
     if isinstance(made, UserError):
         raise made
     try:
-        out.write(work.encode(made, picture, work.kind(picture, job.native)))
+        out.write(work.encode(made, work.kind(picture, job.native)))
         out.flush()
     except BrokenPipeError:
         say("nobody reads standard output any more")

@@ -123,7 +123,7 @@ class _Flow:
             if isinstance(made, UserError):
                 self._leave_out(made)
                 continue
-            self._put(self._made, (made, picture, like))
+            self._put(self._made, (made, like))
             self._show()
         self._put(self._made, None)
         while writer.is_alive():
@@ -182,22 +182,22 @@ class _Flow:
 
     def _write(self) -> None:
         while (item := self._get(self._made)) is not None:
-            made, given, like = item
+            made, like = item
             if self._kind.name == "rgb24":
                 data = pixels.with_channels(pixels.to_depth(made.pixels, np.uint8), 3).tobytes()
             else:
-                data = self._encoded(made, given, like)
+                data = self._encoded(made, like)
             view = memoryview(data)
             while view:  # an unbuffered pipe may take a part
                 view = view[self._out.write(view) :]
             self._out.flush()
             self.done += 1
 
-    def _encoded(self, made: Picture, given: Picture, like: str) -> bytes:
+    def _encoded(self, made: Picture, like: str) -> bytes:
         kind = like if self._work.format == "auto" else self._work.format
         if kind == "jpg" and made.pixels.shape[2] not in (1, 3):
             kind = "png"
-        return self._work.encode(made, given, kind)
+        return self._work.encode(made, kind)
 
     def _leave_out(self, error: UserError) -> None:
         self._broken += 1

@@ -92,14 +92,13 @@ class Work:
         made = iter(self._made([given[k] for k in good], [names[k] for k in good]))
         return [next(made) if reason is None else reason for reason in fit]
 
-    def encode(self, made: Picture, given: Picture, kind: str) -> bytes:
+    def encode(self, made: Picture, kind: str) -> bytes:
         """A result as a file of that kind. Errors: UserError."""
-        dtype = self._dtype(given)
-        parts = [None if part is None else pixels.to_depth(part, dtype) for part in (made.pixels, made.alpha)]
-        if dtype == np.float32 and self.float_range is not None:
+        if made.pixels.dtype == np.float32 and self.float_range is not None:
             low, high = self.float_range
-            parts = [None if part is None else (part * (high - low) + low).astype(np.float32) for part in parts]
-        return pixels.encode(Picture(*parts), kind, quality=self.quality)
+            parts = (made.pixels, made.alpha)
+            made = Picture(*(None if x is None else (x * (high - low) + low).astype(np.float32) for x in parts))
+        return pixels.encode(made, kind, quality=self.quality)
 
     def _dtype(self, picture: Picture) -> np.dtype:
         return np.dtype(_DEPTHS.get(self.depth, picture.pixels.dtype))
@@ -132,9 +131,8 @@ class Work:
         if not given:
             return []
         try:
-            return list(
-                apply.translated(self.network, given, seed=self.seed, options=self.options, names=names, tile=self.tile)
-            )
+            how = {"seed": self.seed, "options": self.options, "tile": self.tile, "depth": _DEPTHS.get(self.depth)}
+            return list(apply.translated(self.network, given, names=names, **how))
         except UserError as error:
             if len(given) == 1:
                 return [error]
