@@ -80,14 +80,45 @@ def path(
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
     """The library's convolution; where work overlaps (`streams`), with its weight gradient on the side stream.
 
-    x: (n, c, h, w); "reflect" padding must have been applied. Returns (n, o, h', w').
+    x: (n, c, h, w); "reflect" padding must have been applied; weight: as PyTorch has it, or `packed`.
+    Returns (n, o, h', w').
     """
     if streams.overlaps(x) and torch.is_grad_enabled() and weight.requires_grad:
         return _Convolution.apply(x, weight, bias, geometry)
     return _forward(x, weight, bias, geometry)
 
 
+def packs(weight: Tensor) -> bool:
+    """Can `packed` be had of that weight here? On a CPU, in float32, where PyTorch has oneDNN."""
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_transpose_pointwise")
+    return there and weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+def packed(weight: Tensor, g: Geometry) -> Tensor:
+    """The weight in the order that oneDNN computes in, for `convolution` without gradients.
+
+    Given a plain one, oneDNN brings it into that order in every call, and at batch 1 that is half of a deep layer's
+    time. Shape and dtype stay; nothing else can be asked of the result.
+    """
+    pack = torch.ops.mkldnn._reorder_convolution_weight
+    if g.transposed:
+        pack = torch.ops.mkldnn._reorder_convolution_transpose_weight
+    return pack(weight.contiguous(), *_packed_as(g), [])
+
+
+def _packed_as(g: Geometry) -> tuple:
+    """Padding, output padding where it is transposed, stride, dilation and groups, as oneDNN's operators take them."""
+    padding = [g.padding if g.pad_mode == "zeros" else 0] * 2
+    more = ([g.output_padding] * 2,) if g.transposed else ()
+    return padding, *more, [g.stride] * 2, [1, 1], 1
+
+
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry) -> Tensor:
+    if weight.is_mkldnn:
+        act = torch.ops.mkldnn._convolution_pointwise
+        if g.transposed:
+            act = torch.ops.mkldnn._convolution_transpose_pointwise
+        return act(x, weight, bias, *_packed_as(g), "none", [], "")
     padding = g.padding if g.pad_mode == "zeros" else 0
     if g.transposed:
         return F.conv_transpose2d(x, weight, bias, g.stride, padding, g.output_padding)
