@@ -151,7 +151,7 @@ def check(network: Network, options: Mapping[str, str], what: str) -> None:
 def asked(card: Card, options: Mapping[str, str], what: str) -> None:
     """What of `check` the card alone decides. Errors: UserError."""
     if "translate" not in card.acts:
-        raise UserError(f"{what} is a run of {card.gan}, which translates nothing; `pygan sample` shows what it makes")
+        raise UserError(f"{what} is of {card.gan}, which translates nothing; `pygan sample RUN` shows what it makes")
     for name in options:
         if name not in card.options:
             raise UserError(f"--{name} is not something that {card.gan} can be asked; leave it out")

@@ -102,6 +102,8 @@ def read_facts(path: Path) -> dict[str, Any]:
         facts = json.loads((path / RECIPE).read_text())
     except FileNotFoundError as error:
         raise UserError(f"{path} is not a run directory: it has no {RECIPE}") from error
+    except NotADirectoryError as error:
+        raise UserError(f"{path} is a file; name the directory of a run") from error
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not JSON"
         raise UserError(

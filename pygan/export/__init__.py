@@ -133,7 +133,7 @@ def export(
         return bundle.write(
             frozen(trained) if freeze else trained, run, path, license=license or "", frozen=freeze, overwrite=overwrite
         )
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:  # a link to nothing too
         raise UserError(f"{path} is there already; add --overwrite to replace it, or choose another -o")
     from pygan.export.network import Asked
 

@@ -117,6 +117,19 @@ def test_what_is_there_stays(run, tmp_path, capsys):
     assert len(path.read_bytes()) > 1000
 
 
+def test_a_link_to_nothing_stays(run, tmp_path, capsys):
+    (tmp_path / "G.safetensors").symlink_to(tmp_path / "unplugged" / "G.safetensors")
+    assert main(ways(run, "--to", "safetensors", "-o", tmp_path / "G.safetensors")) == 2
+    assert "is there already" in said(capsys)[1]
+    assert (tmp_path / "G.safetensors").is_symlink()
+
+
+def test_verbs_of_runs_say_that_a_file_is_none(tmp_path, capsys):
+    (tmp_path / "G.onnx").write_bytes(b"anything")
+    assert main(["sample", str(tmp_path / "G.onnx"), "-o", str(tmp_path / "images")]) == 2
+    assert "G.onnx is a file; name the directory of a run" in said(capsys)[1]
+
+
 def test_data_that_is_gone(run, tmp_path, capsys):
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
