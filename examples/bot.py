@@ -29,14 +29,19 @@ def main() -> int:
     parser.add_argument("--to", metavar="NAMES", help="labels of the answer, of a GAN of many domains")
     args = parser.parse_args()
     try:
+        if not 0 < args.every <= 3600:
+            raise pygan.UserError(f"--every must be more than 0 and at most 3600 seconds, got {args.every:g}")
         generator = pygan.load(args.run)
         args.answers.mkdir(parents=True, exist_ok=True)
         if args.watch is not None and args.watch.samefile(args.answers):
             raise pygan.UserError(f"{args.answers} is watched too, and would be answered; choose other --answers")
         for source, name in watched(args.watch, args.every) if args.watch else named():
             answer(generator, source, args.answers / f"{name}.png", direction=args.direction, to=args.to)
-    except (pygan.UserError, OSError) as error:
+    except pygan.UserError as error:
         say(f"error: {error}")
+        return 2
+    except OSError as error:
+        say(f"error: cannot use {error.filename} ({error.strerror}); choose another folder")
         return 2
     except KeyboardInterrupt:
         say("stopped; start it again to go on")

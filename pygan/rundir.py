@@ -99,7 +99,7 @@ class RunDir:
 def read_facts(path: Path) -> dict[str, Any]:
     """What recipe.json of a run directory says. Errors: UserError if `path` is not a run directory."""
     try:
-        facts = json.loads((path / RECIPE).read_text())
+        facts = from_json((path / RECIPE).read_text())
     except FileNotFoundError as error:
         raise UserError(f"{path} is not a run directory: it has no {RECIPE}") from error
     except NotADirectoryError as error:

@@ -123,7 +123,10 @@ def test_it_answers_what_stdin_names(run, tmp_path):
     [
         (("nothing", "--answers", "out"), "is not a run directory"),
         (("RUN", "--answers", "in", "--watch", "in"), "is watched too"),
-        (("RUN", "--answers", "out", "--watch", "nowhere"), "nowhere"),
+        (("RUN", "--answers", "out", "--watch", "nowhere"), "cannot use nowhere (No such file or directory)"),
+        (("RUN", "--answers", "/proc/nothing"), "cannot use /proc/nothing"),
+        (("RUN", "--answers", "out", "--watch", "in", "--every", "-1"), "--every must be"),
+        (("RUN", "--answers", "out", "--watch", "in", "--every", "nan"), "--every must be"),
     ],
 )
 def test_what_cannot_be_is_one_line(run, tmp_path, monkeypatch, capsys, words, said):

@@ -354,6 +354,24 @@ def _config(own, **changes):
     (own / "config.json").write_text(json.dumps(facts | changes))
 
 
+def _link(path, target):
+    path.unlink()
+    path.symlink_to(target)
+
+
+def _recipe(own, **changes):
+    """Other numbers in the recipe that the header of the weights has, and the checksum of that."""
+    weights = own / "model.safetensors"
+    data = weights.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    card = json.loads(header["__metadata__"]["pygan"])
+    header["__metadata__"]["pygan"] = json.dumps(card | {"recipe": card["recipe"] | changes})
+    head = json.dumps(header).encode()
+    weights.write_bytes(len(head).to_bytes(8, "little") + head + data[end:])
+    _config(own, sha256=layout.checksum(weights))
+
+
 DAMAGE = {
     "no config": (lambda own: (own / "config.json").unlink(), "neither a run directory nor a model"),
     "a folder": (lambda own: ((own / "config.json").unlink(), (own / "config.json").mkdir()), "is a directory"),
@@ -369,6 +387,14 @@ DAMAGE = {
     "another sum": (lambda own: _config(own, sha256="0" * 64), "checksum differs"),
     "no weights": (lambda own: (own / "model.safetensors").unlink(), "no such file"),
     "cut": (lambda own: os.truncate(own / "model.safetensors", 900), "checksum differs"),
+    "an endless config": (lambda own: _link(own / "config.json", "/dev/zero"), "device or a pipe"),
+    "endless weights": (lambda own: _link(own / "model.safetensors", "/dev/zero"), "device or a pipe"),
+    "a pipe": (lambda own: ((own / "config.json").unlink(), os.mkfifo(own / "config.json")), "device or a pipe"),
+    "a loop": (lambda own: _link(own / "config.json", "config.json"), "symbolic links"),
+    "a billion levels": (lambda own: _recipe(own, levels=10**9), "at most 256"),
+    "a wide network": (lambda own: _recipe(own, ngf=10**9), "makes no network"),
+    "another network": (lambda own: _recipe(own, ngf=16), "differs"),
+    "a run's recipe": (lambda own: (own / "recipe.json").write_text("[" * 100_000), "recipe.json cannot be read"),
     "a pointer": (
         lambda own: (own / "model.safetensors").write_text(
             "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"

@@ -13,7 +13,8 @@ sys.path.append(str(Path(__file__).parent))
 
 import hostile_files
 
-PAGE = Path(__file__).parent.parent / "docs" / "cloud.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "cloud.md"
 # The page's own commands, but tiny, on the CPU, and without its pauses.
 PYGAN = """#!/bin/sh
 if [ "$1" = train ]; then set -- "$@" --preset tiny --device cpu --no-tensorboard; fi
@@ -43,6 +44,14 @@ def test_every_block_is_shell_and_says_whether_it_was_tried():
         done = subprocess.run(["bash", "-n"], input=commands, text=True, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr
     assert kinds.count("bash tried") >= 10
+
+
+def test_nothing_says_to_install_another_project():
+    """The pygan of PyPI is not this one: pip is given a checkout, or an address."""
+    files = [path for folder in ("pygan", "docs", "examples") for path in (ROOT / folder).rglob("*")]
+    texts = [path for path in files if path.suffix in (".py", ".md", ".ipynb", ".html", ".js")]
+    for path in (path for path in texts if path.name != "log.md"):  # which tells what was
+        assert not re.search(r"pip install (-\S+ )*['\"]?pygan\b", path.read_text()), path
 
 
 def test_flags_that_were_not_tried_are_known():

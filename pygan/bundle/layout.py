@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def config(folder: Path) -> dict[str, Any]:
     """What config.json says. Errors: UserError, one line, if it is missing, too large or no JSON object."""
     path = folder / CONFIG
     try:
+        _check_ends(path)
         if path.stat().st_size > _MOST_BYTES:
             raise UserError(f"{path} is no config of a model: it has more than {_MOST_BYTES >> 20} MiB")
         found = from_json(path.read_text())
@@ -51,6 +53,7 @@ def config(folder: Path) -> dict[str, Any]:
 def checksum(path: Path) -> str:
     """SHA-256 of a file of weights. Errors: UserError if it is missing, or a pointer that Git LFS left."""
     try:
+        _check_ends(path)
         with open(path, "rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
                 raise UserError(f"{path} is a pointer of Git LFS, not the weights; run `git lfs pull` in {path.parent}")
@@ -60,3 +63,10 @@ def checksum(path: Path) -> str:
         raise UserError(
             f"{path} cannot be read ({(error.strerror or 'damaged').lower()}); download it again"
         ) from error
+
+
+def _check_ends(path: Path) -> None:
+    """Errors: UserError for a device or a pipe, perhaps behind a link, which may never end; OSError."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{path} is a device or a pipe, not a file; download it again")
