@@ -126,7 +126,7 @@ def test_a_link_to_nothing_stays(run, tmp_path, capsys):
 
 def test_verbs_of_runs_say_that_a_file_is_none(tmp_path, capsys):
     (tmp_path / "G.onnx").write_bytes(b"anything")
-    assert main(["sample", str(tmp_path / "G.onnx"), "-o", str(tmp_path / "images")]) == 2
+    assert main(["sample", str(tmp_path / "G.onnx"), "-o", str(tmp_path / "images.png")]) == 2
     assert "G.onnx is a file; name the directory of a run" in said(capsys)[1]
 
 
