@@ -48,7 +48,8 @@ _turn = threading.Lock()
 def load(run_or_file: str | os.PathLike[str], *, checkpoint: str = "last", device: str = "auto") -> Generator:
     """The network of a run directory, or of a file or folder that `pygan export` wrote, ready for use.
 
-    checkpoint: of a run: "last", "best" or a kept one; device: "auto", "cpu" or "cuda". Errors: UserError.
+    checkpoint: of a run: "last", "best" or a kept one; device: "auto", "cpu", "cuda", or one GPU of several
+    as "cuda:1". Errors: UserError.
     """
     path = as_path(run_or_file, "what is loaded")
     try:

@@ -99,7 +99,7 @@ def train(
             "fast" on a GPU where it has one. Beside a recipe only the name that a new run directory gets.
         run: run directory; None: runs/GAN/PRESET, going on with an unfinished one of the same recipe.
         resume: "auto", go on with the run that is there, if it has this recipe; or "never".
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda", or one GPU of several as "cuda:1".
         max_steps: stop, saved, at this step of the run.
         dry_run: say what would be done, and write nothing.
         fields: fields of the recipe by name, as `lambda_l1=10.0`.
