@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to compute (default: auto)")
     add("--batch", type=int, default=8, metavar="N", help="pictures at once on the device (default: 8)")
     add("--wait-ms", type=float, default=2.0, metavar="MS", help="how long a batch waits for company (default: 2 ms)")
-    add("--queue", type=int, default=64, metavar="N", help="pictures in the house; more get 429 (default: 64)")
+    add("--queue", type=int, default=128, metavar="N", help="pictures in the house; more get 429 (default: 128)")
     add("--timeout", type=float, default=30.0, metavar="S", help="for a body, and for an answer (default: 30 s)")
     add(
         "--drain", type=float, default=30.0, metavar="S", help="to finish what was accepted, at the end (default: 30 s)"

@@ -21,7 +21,7 @@ class Settings:
     api_key: str = ""  # without one everybody may ask
     batch: int = 8  # pictures at once on the device
     wait_s: float = 0.002  # how long a batch may wait for company
-    queue: int = 64  # pictures in the house: decoded, waiting, running, being encoded
+    queue: int = 128  # pictures in the house: decoded, waiting, running, being encoded
     timeout_s: float = 30.0  # for a request's body to arrive, and then again for its answer to be made
     drain_s: float = 30.0  # for what was accepted, after a signal to stop
     most_bytes: int = 32 << 20  # of a request's body

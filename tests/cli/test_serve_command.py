@@ -82,7 +82,7 @@ def test_what_it_says_and_serves_is_what_the_run_makes(runs):
     assert re.search(r"^pix2pix: pix2pix at \d+ images, translates, on cpu$", said, re.MULTILINE)
     assert re.search(r"^noise: dcgan at \d+ images, generates, on cpu$", said, re.MULTILINE)
     assert "a key is asked for" in said
-    assert "8 pictures at once, 64 in the house" in said
+    assert "8 pictures at once, 128 in the house" in said
     assert KEY not in said
     assert "Traceback" not in said
 
