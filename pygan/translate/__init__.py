@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -83,6 +86,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pygan translate`. Returns the exit code."""
+    with _ends_like_ctrl_c():
+        return _run(args)
+
+
+@contextlib.contextmanager
+def _ends_like_ctrl_c() -> Iterator[None]:
+    """Inside, SIGTERM (`timeout`, a shutdown) is Ctrl-C: what is being written is brought to its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
     stream, inputs = args.stream, list(args.inputs or ())
     if stream == PIPE:  # `--stream - -o -`: the - is the input
         stream, inputs = "auto", [PIPE, *inputs]
@@ -135,8 +156,9 @@ def translate(
     parts of that many pixels a side, 0: as many as fit into memory (`pygan.tiles`), with `overlap` pixels around them;
     None: whole. Larger pictures are opened then.
 
-    Returns the exit code: 130 after Ctrl-C, which leaves only whole files. Errors: UserError (no run, no input,
-    nowhere to write, a format that cannot hold what is asked for, an option that the network has not).
+    Returns the exit code: 130 after Ctrl-C, and of the command after SIGTERM; only whole files are left then. Errors:
+    UserError (no run, no input, nowhere to write, a format that cannot hold what is asked for, an option that the
+    network has not).
     """
     if batch < 1:
         raise UserError(f"--batch must be at least 1, got {batch}")

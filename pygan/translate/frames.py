@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -10,7 +11,12 @@ from pygan.pixels import containers
 
 _CHUNK = 1 << 16  # bytes, what a pipe holds
 _BETWEEN = 1 << 10  # bytes between two frames
-_MARKS = {"mjpeg": (containers.JPEG,), "png": (containers.PNG,), "auto": (containers.JPEG, containers.PNG)}
+_MARKS = {
+    "mjpeg": re.compile(re.escape(containers.JPEG)),
+    "png": re.compile(re.escape(containers.PNG)),
+    "auto": re.compile(re.escape(containers.JPEG) + b"|" + re.escape(containers.PNG)),
+}
+_NAMES = {"mjpeg": "JPEG", "png": "PNG", "auto": "JPEG or PNG"}
 
 
 def raw(file: BinaryIO, *, length: int) -> Iterator[bytes | UserError]:
@@ -47,7 +53,7 @@ def pictures(file: BinaryIO, kind: str, *, most: int) -> Iterator[bytes | UserEr
             between = bytes(waiting[: begin if begin >= 0 else len(waiting)])
             if between and not lost and not _separates(between):
                 lost = True
-                yield UserError(f"no {' or '.join(_name(mark) for mark in marks)} begins there")
+                yield UserError(f"no {_NAMES[kind]} begins there")
             # The first bytes of a mark may be the last that came.
             del waiting[: begin if begin >= 0 else len(waiting) - 7 if more else len(waiting)]
             if begin < 0:
@@ -77,13 +83,10 @@ def _separates(between: bytes) -> bool:
     return not between or between.startswith(b"--")
 
 
-def _first(data: bytearray, marks: tuple[bytes, ...], start: int) -> int:
+def _first(data: bytearray, marks: re.Pattern[bytes], start: int) -> int:
     """Where the first mark is, -1 without one."""
-    return min((at for mark in marks if (at := data.find(mark, start)) >= 0), default=-1)
-
-
-def _name(mark: bytes) -> str:
-    return "JPEG" if mark == containers.JPEG else "PNG"
+    found = marks.search(data, start)  # both at once: the one that is not there would be looked for to the end
+    return found.start() if found else -1
 
 
 def _end(data: bytearray) -> int:

@@ -410,7 +410,8 @@ def test_only_one_picture_goes_to_standard_output(network, tmp_path, capfd):
 # An interruption.
 
 
-def test_an_interruption_leaves_whole_files_and_says_how_many(network, tmp_path, capfd):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_whole_files_and_says_how_many(network, tmp_path, capfd, how):
     total = 60
     for k in range(total):
         write(tmp_path / "in" / f"{k:03}.png", Picture(drawn((64, 64, 3), seed=k)))
@@ -421,7 +422,7 @@ def test_an_interruption_leaves_whole_files_and_says_how_many(network, tmp_path,
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "out").glob("*.png"))) < 5 and time.monotonic() < deadline:
         time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(how)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130
     done = sorted((tmp_path / "out").iterdir())
