@@ -114,7 +114,7 @@ def test_memory_is_predicted_within_ten_percent(name, preset, fields, tmp_path):
     gan = gans.load(name)
     fields |= {"tensorboard": False}
     asked = recipes.make(gan.Recipe, gan.PRESETS, preset, fields)
-    made = make.make(gan, asked, preset, CPU, seconds=3.0)
+    made = make.make(gan, asked, preset, CPU, seconds=1.0)
     flags = ["--preset", preset, "--no-tensorboard"]
     flags += [word for key, value in fields.items() if key != "tensorboard" for word in (recipes.flag(key), str(value))]
     real = real_peak(name, flags, tmp_path)
@@ -165,7 +165,7 @@ def test_all_phases_are_planned(planned):
     assert made.peak == max(part.memory.peak for part in made.parts)
 
 
-def test_what_is_not_measured_is_said():
+def test_what_is_not_measured_is_said(planned):
     gan, recipe = resolved("dcgan")
     made = make.make(gan, recipe, "tiny", CPU, measured=False)
     assert any("--no-measure" in note for note in made.notes)
@@ -180,12 +180,12 @@ def test_a_child_that_takes_too_long_is_stopped(monkeypatch):
 
     monkeypatch.setattr(module, "_START_S", 0.0)
     gan, recipe = resolved("dcgan")
-    found = measure("dcgan", data.look(gan, recipe, CPU), "cpu", seconds=0.01)
+    found = measure("dcgan", data.look(gan, recipe, CPU).of(gan, recipe), "cpu", seconds=0.01)
     assert "stopped after" in found.failed
     assert found.phases[0].step is None
 
 
-def test_more_than_there_is_memory_for_is_not_tried(monkeypatch):
+def test_more_than_there_is_memory_for_is_not_tried(planned, monkeypatch):
     monkeypatch.setattr(make, "free_bytes", lambda device: 1 << 20)
     gan, recipe = resolved("dcgan")
     made = make.make(gan, recipe, "tiny", CPU)
@@ -228,6 +228,38 @@ def test_fewer_epochs_for_less_time(planned):
     shorter = next(one for one in found if one.recipe.crop_size == made.asked.crop_size)
     assert shorter.recipe.epochs + shorter.recipe.decay_epochs == 2
     assert shorter.total_s <= made.total_s / 1.8
+
+
+def test_later_phases_are_shortened_too(planned):
+    gan, made = planned("stackgan", steps=40, steps_2=60)
+    found = fit.Fitter(gan, made, CPU, limit=None, within=made.total_s / 4).proposals()
+    assert found
+    assert all(0 < one.recipe.steps_2 < 60 for one in found if one.recipe.crop_size == made.asked.crop_size)
+    assert all(one.total_s <= made.total_s / 4 for one in found)
+
+
+def test_no_step_is_walked_twice_and_no_set_is_looked_at_twice(planned, monkeypatch):
+    gan, made = planned("pix2pix", batch=4)
+    seen, looked = [], []
+    monkeypatch.setattr(
+        fit, "walk", lambda gan, one, device: (seen.append(fit._but(one, "feed")), walk(gan, one, device))[1]
+    )
+    monkeypatch.setattr(data, "look", lambda *args, look=data.look: (looked.append(args[1]), look(*args))[1])
+    search = fit.Fitter(gan, made, CPU, limit=made.peak - (3 << 20), within=made.total_s / 3)
+    assert search.proposals()
+    assert len(seen) == len(set(seen))
+    assert len(looked) < len(search._seen)
+    for recipe in search._seen:
+        assert search._look(recipe) == data.look(gan, recipe, CPU).of(gan, recipe)
+
+
+def test_what_was_measured_to_take_more_counts(planned):
+    gan, made = planned("pix2pix", batch=8)
+    limit = made.peak - (2 << 20)
+    search = fit.Fitter(gan, made, CPU, limit=limit, within=None)
+    first = search.proposals()[0]
+    search.learn(first, limit + (1 << 20), None)
+    assert all(one.recipe != first.recipe and one.peak <= limit for one in search.proposals())
 
 
 @pytest.mark.parametrize(

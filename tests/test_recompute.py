@@ -47,7 +47,7 @@ def filled(gan, recipe, device, seed):
     return type(batch)(*(values(one) for one in batch))
 
 
-def trained(gan, recipe, device="cpu", steps=3):
+def trained(gan, recipe, device="cpu", steps=2):
     """(logs of each step, all tensors of the state) after some steps."""
     state = gan.build(recipe, device)
     logs = [gan.step(state, recipe, filled(gan, recipe, device, seed)) for seed in range(steps)]
@@ -70,7 +70,7 @@ def test_numbers_are_the_same_bit_for_bit(case):
     assert all(torch.isfinite(value) for step in logs for value in step.values())
 
 
-@pytest.mark.parametrize("case", ["pix2pix", "cyclegan", "cyclegan unet", "stargan", "simgan", "bigan", "feature_gan"])
+@pytest.mark.parametrize("case", ["pix2pix", "cyclegan", "stargan", "simgan", "bigan", "feature_gan"])
 def test_a_step_keeps_less(case):
     gan, recipe = made(case, batch=8)
     kept, again = walk(gan, recipe, "cpu"), walk(gan, replace(recipe, recompute=True), "cpu")
@@ -134,3 +134,18 @@ def test_inside_a_cuda_graph(case):
         torch.cuda.synchronize()
         found.append({name: tensor.clone() for name, tensor in state.tensors().items()})
     assert same(*found) == []
+
+
+def test_a_run_goes_on_with_it(tmp_path):
+    from safetensors.torch import load_file
+
+    from pygan import loop
+
+    same_recipe = {"preset": "tiny", "device": "cpu", "tensorboard": False, "steps": 3}
+    whole = loop.train("pix2pix", run=tmp_path / "whole", **same_recipe)
+    loop.train("pix2pix", run=tmp_path / "two", max_steps=1, **same_recipe)
+    two = loop.train("pix2pix", run=tmp_path / "two", device="cpu", recompute=True)
+    for name in ("G", "D", "state"):
+        a, b = (load_file(run / "checkpoints/last" / f"{name}.safetensors") for run in (whole, two))
+        assert a.keys() == b.keys()
+        assert same(a, b) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,11 @@ from pygan.plan.make import Plan
 from pygan.rundir import write_atomic
 
 _TIME_MARGIN = 1.15  # how far a step's time may be off (benchmarks/plan.py)
+_MOST_TRIES = 3  # proposals that are measured
+_TOO_MUCH = (
+    "nothing fits into {}: what was predicted to fit took more when it was measured here; "
+    "ask for a little more, or take a smaller --batch"
+)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,7 +104,8 @@ def _fitting(
     for number, one in enumerate(proposals, start=1):
         time = "" if one.total_s is None else f", {log.duration(one.total_s)}"
         say(f"  {number}. {one.what}: {show.size(one.peak)}{time}")
-    for one in proposals:
+    for _ in range(_MOST_TRIES):
+        one = proposals[0]
         if one.recipe == made.asked:
             return made, proposals
         best = make.make(gan, one.recipe, made.preset, where, seconds=args.seconds, measured=not args.no_measure)
@@ -106,11 +113,12 @@ def _fitting(
         if not any(over):
             break
         say(f"  measured, {one.what} takes {show.summary(best).partition(': ')[2]}: too much")
+        search.learn(one, best.peak, best.total_s)
+        proposals = search.proposals()
+        if not proposals:
+            raise UserError(_TOO_MUCH.format(wanted))
     else:
-        raise UserError(
-            f"nothing fits into {wanted}: what was predicted to fit took more when it was measured here; "
-            "ask for a little more, or take a smaller --batch"
-        )
+        raise UserError(_TOO_MUCH.format(wanted))
     say(f"the best of them: {show.summary(best)}")
     return best, proposals
 
@@ -136,5 +144,8 @@ def _as_file(made: Plan, proposals: Sequence[Proposal]) -> dict[str, Any]:
 
 def _check_writable(file: Path | None) -> None:
     """Errors: UserError if `-o` names what cannot be written, before time is spent."""
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-        raise UserError(f"cannot write {file}: its folder is not there, or it is a folder; choose another -o")
+    if file is None:
+        return
+    folder = file.absolute().parent
+    if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write {file}: its folder is not there, or may not be written; choose another -o")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pygan import gans
-from pygan.data import feeds
+from pygan.data import Facts, feeds
 
 
 @dataclass(frozen=True)
@@ -29,22 +29,32 @@ class Found:
     description: str
 
 
-def look(gan: ModuleType, recipe: Any, device: torch.device) -> list[tuple[Any, Found]]:
-    """Each phase of a recipe, resolved by its data, and what it is trained on. No picture is decoded.
+@dataclass(frozen=True)
+class Sets:
+    """The sets of all phases, and what they decide."""
+
+    facts: Facts
+    found: tuple[Found, ...]
+
+    def of(self, gan: ModuleType, recipe: Any) -> list[tuple[Any, Found]]:
+        """Each phase of a recipe that sees these sets, resolved by them, and what it is trained on."""
+        return list(zip(gans.phases(gan, gan.resolve(recipe, self.facts)), self.found, strict=True))
+
+
+def look(gan: ModuleType, recipe: Any, device: torch.device) -> Sets:
+    """What the phases of a recipe are trained on. No picture is decoded.
 
     Errors: UserError for everything that is wrong with the data.
     """
-    phases: list[tuple[Any, Found]] = []
-    resolved = None
+    facts, found = None, []
     for number in range(len(gans.phases(gan, recipe))):
-        one = gans.phases(gan, resolved or recipe)[number]
+        one = gans.phases(gan, recipe if facts is None else gan.resolve(recipe, facts))[number]
         with gan.batches(replace(one, feed="pillow"), "train", device) as train:
-            if resolved is None:
-                resolved = gan.resolve(recipe, train.facts)
-                one = gans.phases(gan, resolved)[number]
+            facts = facts or train.facts
+            one = gans.phases(gan, gan.resolve(recipe, facts))[number]
             with gan.batches(replace(one, feed="pillow"), "held-out", device) as held_out:
-                phases.append((one, _found(one, train, held_out, device)))
-    return phases
+                found.append(_found(one, train, held_out, device))
+    return Sets(facts, tuple(found))
 
 
 def _found(recipe: Any, train: Any, held_out: Any, device: torch.device) -> Found:

@@ -7,6 +7,8 @@ one that was asked for; what the measuring of that one has shown of this machine
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -18,10 +20,13 @@ from pygan import device as devices
 from pygan.errors import UserError
 from pygan.plan import data, length, memory
 from pygan.plan.make import Plan, cost_s
-from pygan.plan.walk import walk
+from pygan.plan.walk import Walk, walk
+from pygan.recipe import flag
 
 _SIZES = (0.75, 0.5, 0.375, 0.25)  # parts of the crop size that are tried
 _LEAST_SIZE = 16  # pixels
+_LENGTHS = re.compile(r"(epochs|decay_epochs|steps)(_\d)?")  # fields; with a number: of a later phase
+_NOT_LOOKED_AT = ("batch", "amp", "recompute")  # what a set is not changed by, beside the length
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Proposal:
 
 
 class Fitter:
-    """Predicts variants of a planned recipe. Lives as long as a search; walks each recipe once.
+    """Predicts variants of a planned recipe. Lives as long as a search; walks each step, and looks at each set, once.
 
     limit: bytes of memory, None: any; within: seconds, None: any.
     """
@@ -52,8 +57,11 @@ class Fitter:
         self._gan, self._plan, self._device = gan, plan, device
         self._limit, self._within = limit, within
         self._seen: dict[Any, tuple[int, float | None]] = {}
+        self._walks: dict[Any, Walk] = {}
+        self._sets: dict[Any, data.Sets] = {}
         self._proposed: list[Proposal] = []
         self._recomputes: bool | None = None
+        self._more_bytes, self._more_time = 0, 1.0  # than is computed of a variant, as measuring one has shown
 
     def proposals(self) -> list[Proposal]:
         """Recipes that fit, the cheapest to quality first, one of each kind; [] if none does."""
@@ -77,6 +85,17 @@ class Fitter:
     def least(self) -> Proposal:
         """The variant of least memory among those that have been looked at."""
         return min(self._proposed, key=lambda one: one.peak)
+
+    def learn(self, one: Proposal, peak: int, total_s: float | None) -> None:
+        """What a proposal took when it was measured counts from here on: the limits are lowered by what it took more.
+
+        peak: bytes; total_s: seconds.
+        """
+        self._seen.clear()
+        self._proposed.clear()
+        self._more_bytes += max(0, peak - one.peak)
+        if total_s and one.total_s:
+            self._more_time *= max(1.0, total_s / one.total_s)
 
     def proposed(self, recipe: Any, changes: tuple[str, ...]) -> Proposal:
         """A recipe with its prediction."""
@@ -194,8 +213,8 @@ class Fitter:
     def _predict_anew(self, recipe: Any) -> tuple[int, float | None]:
         plan, kind = self._plan, self._device.type
         peaks, times, limits = [], [], []
-        for part, (one, found) in zip(plan.parts, data.look(self._gan, recipe, self._device), strict=True):
-            walked = part.walk if recipe == plan.asked else walk(self._gan, one, self._device)
+        for part, (one, found) in zip(plan.parts, self._look(recipe), strict=True):
+            walked = self._walk(one)
             computed = memory.of(part.walk, part.found, plan.measured, None, kind).peak
             share = min(1.0, walked.small / part.walk.small) if part.walk.small else 1.0
             seen = part.memory.peak - computed if part.memory.measured else 0
@@ -206,10 +225,38 @@ class Fitter:
             took = length.of(self._gan, one, walked, found, part.phase, step_s, "")
             times.append(took.total_s)
             limits.append(took.limit_s)
-        if any(time is None for time in times):
-            return max(peaks), None
-        total = plan.start_s + sum(times)
-        return max(peaks), min([total, *(limit + plan.start_s for limit in limits if limit)])
+        peak, total = max(peaks), None
+        if not any(time is None for time in times):
+            total = plan.start_s + sum(times)
+            total = min([total, *(limit + plan.start_s for limit in limits if limit)])
+        if recipe == plan.asked:
+            return peak, total
+        return peak + self._more_bytes, None if total is None else total * self._more_time
+
+    def _walk(self, phase: Any) -> Walk:
+        """Of a resolved recipe; only once of those that make the same step."""
+        if not self._walks:
+            self._walks = {_but(part.recipe, "feed"): part.walk for part in self._plan.parts}
+        key = _but(phase, "feed")
+        if key not in self._walks:
+            self._walks[key] = walk(self._gan, phase, self._device)
+        return self._walks[key]
+
+    def _look(self, recipe: Any) -> list[tuple[Any, data.Found]]:
+        """The phases of a recipe and their sets; only once for those that see the same pictures."""
+        key = _but(recipe, *_NOT_LOOKED_AT)
+        if key not in self._sets:
+            self._sets[key] = data.look(self._gan, recipe, self._device)
+        return self._sets[key].of(self._gan, recipe)
+
+
+def _but(recipe: Any, *names: str) -> tuple[Any, ...]:
+    """The values of a recipe without its length and these fields."""
+    return tuple(
+        getattr(recipe, f.name)
+        for f in dataclasses.fields(recipe)
+        if f.name not in names and not _LENGTHS.fullmatch(f.name)
+    )
 
 
 def _changed(recipe: Any, **fields: Any) -> Any | None:
@@ -239,15 +286,25 @@ def _shortened(recipe: Any, part: float, steps: int) -> Any | None:
 
     steps: of the whole training.
     """
+    later = {
+        field.name: max(1, int(getattr(recipe, field.name) * part))
+        for field in dataclasses.fields(recipe)
+        if (match := _LENGTHS.fullmatch(field.name)) and match[2] and getattr(recipe, field.name)
+    }
     epochs, decay = int(recipe.epochs * part), int(recipe.decay_epochs * part)
     if not recipe.steps and epochs + decay >= 1:
-        return _changed(recipe, epochs=epochs, decay_epochs=decay)
+        return _changed(recipe, epochs=epochs, decay_epochs=decay, **later)
     steps = int((recipe.steps or steps) * part)
-    return _changed(recipe, steps=steps) if steps >= 1 else None
+    return _changed(recipe, steps=steps, **later) if steps >= 1 else None
 
 
 def _length(recipe: Any) -> str:
-    """In words: "100 + 100 epochs" or "5000 steps"."""
+    """In words: "100 + 100 epochs" or "5000 steps", and those of later phases."""
+    told = f"{recipe.epochs} + {recipe.decay_epochs} epochs (--epochs, --decay-epochs)"
     if recipe.steps:
-        return f"{recipe.steps} steps (--steps)"
-    return f"{recipe.epochs} + {recipe.decay_epochs} epochs (--epochs, --decay-epochs)"
+        told = f"{recipe.steps} steps (--steps)"
+    for field in dataclasses.fields(recipe):
+        match = _LENGTHS.fullmatch(field.name)
+        if match and match[2] and getattr(recipe, field.name):
+            told += f" and {getattr(recipe, field.name)} ({flag(field.name)})"
+    return told

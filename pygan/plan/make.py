@@ -99,7 +99,7 @@ def make(
     Errors: UserError for what is wrong with the data, or files that a GAN needs.
     """
     name, threads = gans.name_of(gan), torch.get_num_threads()
-    phases = data.look(gan, recipe, device)
+    phases = data.look(gan, recipe, device).of(gan, recipe)
     walks = [walk(gan, one, device) for one, _ in phases]
     notes = [f"could not be walked: {one.unwalked}" for one in walks if one.unwalked]
     small, small_walks = _measurable(gan, phases, walks, device, threads, seconds / len(phases))
