@@ -16,6 +16,8 @@ _MARKS = {
     "png": re.compile(re.escape(containers.PNG)),
     "auto": re.compile(re.escape(containers.JPEG) + b"|" + re.escape(containers.PNG)),
 }
+_ENDS = re.compile(b"\xff\xd9|IEND")  # without one of these in it, what came is not the end of a frame
+_END = 16  # bytes, in which all of an end has room
 _NAMES = {"mjpeg": "JPEG", "png": "PNG", "auto": "JPEG or PNG"}
 
 
@@ -41,6 +43,7 @@ def pictures(file: BinaryIO, kind: str, *, most: int) -> Iterator[bytes | UserEr
     """
     marks = _MARKS[kind]
     waiting, more, lost = bytearray(), True, False
+    open_to = 0  # no frame that begins the data ends before this byte
     while more or waiting:
         if more:
             chunk = file.read(_CHUNK)
@@ -56,19 +59,24 @@ def pictures(file: BinaryIO, kind: str, *, most: int) -> Iterator[bytes | UserEr
                 yield UserError(f"no {_NAMES[kind]} begins there")
             # The first bytes of a mark may be the last that came.
             del waiting[: begin if begin >= 0 else len(waiting) - 7 if more else len(waiting)]
+            open_to = 0 if begin else open_to
             if begin < 0:
+                break
+            if more and open_to and len(waiting) <= most and not _ENDS.search(waiting, open_to):
+                open_to = max(1, len(waiting) - _END)
                 break
             try:
                 end = _end(waiting)
             except EOFError as error:
                 if more and len(waiting) <= most:
+                    open_to = max(1, len(waiting) - _END)
                     break
                 yield UserError(str(error) if not more else f"a frame of more than {most:,} bytes")
                 end = None
             except ValueError as error:
                 yield UserError(str(error))
                 end = None
-            lost = end is None
+            lost, open_to = end is None, 0
             if end is None:  # begin anew behind its mark
                 begin = _first(waiting, marks, 1)
                 del waiting[: begin if begin > 0 else max(1, len(waiting) - 7) if more else len(waiting)]
