@@ -124,9 +124,9 @@ def train(
     known = gan.Recipe.__dataclass_fields__
     if unknown := sorted(set(fields) - set(known)):
         raise UserError(f"{gans.name_of(gan)} has no recipe field {unknown[0]!r}; `pygan train --help` lists them")
-    fields = _plain(fields)
+    fields = plain(fields)
     if whole is not None:
-        whole = replace(whole, **_plain(recipes.to_dict(whole)) | fields)
+        whole = replace(whole, **plain(recipes.to_dict(whole)) | fields)
     where = None if run is None else as_path(run, "--run")
     session = _Session(whole, preset, where, resume, device, max_steps, dry_run, fields)
     try:
@@ -141,7 +141,7 @@ def train(
         ) from error
 
 
-def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
+def plain(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields as words and numbers of Python: numpy's as those, and whole paths to what is there, so that the run
     can be used from anywhere.
     """

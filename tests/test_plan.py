@@ -12,7 +12,7 @@ from pygan import gans, plan
 from pygan import recipe as recipes
 from pygan.errors import UserError
 from pygan.plan import data, fit, make, memory, show
-from pygan.plan.measure import Measured, measure
+from pygan.plan.measure import Measured, Phase, measure
 from pygan.plan.walk import Follower, _gradients_told, _named, walk
 
 CPU = torch.device("cpu")
@@ -114,7 +114,7 @@ def test_memory_is_predicted_within_ten_percent(name, preset, fields, tmp_path):
     gan = gans.load(name)
     fields |= {"tensorboard": False}
     asked = recipes.make(gan.Recipe, gan.PRESETS, preset, fields)
-    made = make.make(gan, asked, preset, CPU, seconds=1.0)
+    made = make.make(gan, asked, preset, CPU, seconds=3.0)
     flags = ["--preset", preset, "--no-tensorboard"]
     flags += [word for key, value in fields.items() if key != "tensorboard" for word in (recipes.flag(key), str(value))]
     real = real_peak(name, flags, tmp_path)
@@ -269,10 +269,22 @@ def test_sizes(text, size):
     assert plan.read_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "6 apples", "1e9", "inf"])
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "6 apples", "1e9", "inf", "9" * 400 + "GB"])
 def test_sizes_that_are_none(text):
     with pytest.raises(UserError, match="--fit"):
         plan.read_size(text)
+
+
+def test_what_a_smaller_batch_took_more_counts(planned):
+    """A batch that is too slow to be measured is computed, and corrected by one that was."""
+    _, made = planned("dcgan")
+    (part,) = made.parts
+    computed = memory.of(part.walk, part.found, made.measured, None, "cpu")
+    for more in (50 << 20, -(50 << 20)):
+        seen = Phase(step=0.1, steps=4, peak=computed.peak - memory.LONGER + more, items=part.found.items)
+        told = memory.corrected(computed, part.walk, part.found, made.measured, seen, "cpu")
+        assert told.peak - computed.peak == max(0, more)
+        assert not told.measured
 
 
 def test_times():

@@ -59,10 +59,13 @@ def _flags(parser: argparse.ArgumentParser, gan: Any) -> None:
     add_flags(parser.add_argument_group("the recipe"), gan.Recipe)
 
 
+_MOST = 1e18  # of whatever unit
+
+
 def read_size(text: str) -> int:
     """Bytes: "6GB" -> 6000000000, "6GiB" -> 6442450944. Errors: UserError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", text.strip().lower())
-    if match is None or float(match[1]) <= 0:
+    if match is None or not 0 < float(match[1]) < _MOST:
         raise UserError(f"--fit must be a size such as 6GB, 512MB or 6GiB, or auto, got {text!r}")
     return int(float(match[1]) * _SIZES[match[2] or ""])
 
@@ -70,7 +73,7 @@ def read_size(text: str) -> int:
 def read_time(text: str) -> float:
     """Seconds: "90s", "45min", "3h", "1.5d". Errors: UserError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)", text.strip().lower())
-    if match is None or float(match[1]) <= 0:
+    if match is None or not 0 < float(match[1]) < _MOST:
         raise UserError(f"--within must be a time such as 90s, 45min or 3h, got {text!r}")
     return float(match[1]) * _TIMES[match[2]]
 

@@ -15,6 +15,7 @@ from pygan import device as devices
 from pygan import gans, log, plan
 from pygan import recipe as recipes
 from pygan.errors import UserError
+from pygan.loop import plain
 from pygan.plan import fit, make, show
 from pygan.plan.fit import Proposal
 from pygan.plan.make import Plan
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     _check_writable(args.output)
     preset = args.preset or ("fast" if where.type == "cuda" and "fast" in gan.PRESETS else "demo")
     given = {name: value for name, value in vars(args).items() if name in gan.Recipe.__dataclass_fields__}
-    asked = recipes.make(gan.Recipe, gan.PRESETS, preset, given)
+    asked = recipes.make(gan.Recipe, gan.PRESETS, preset, plain(given))
     out = log.console()
 
     def say(line: str) -> None:

@@ -129,6 +129,8 @@ def make(
                 step_from = f"from {phase.steps} steps of batch {small[i][0].batch}, measured here, by their operations"
                 seen = replace(phase, peak=0, gpu={})  # of another size
         told = memory.of(walked, found, result, seen, device.type)
+        if seen is not phase:
+            told = memory.corrected(told, small_walks[i], small[i][1], result, phase, device.type)
         if not told.measured and measured:
             notes.append("memory is computed, not measured")
         parts.append(

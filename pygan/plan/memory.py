@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pygan.plan.data import Found
@@ -50,6 +50,19 @@ def of(walk: Walk, found: Found, baseline: Measured | None, phase: Phase | None,
         peak = phase.peak + LONGER + found.resident - _resident_in_child(found, phase)
         return Memory(parts | {"allocator and the rest": max(0, peak - computed)}, True, base)
     return Memory(parts | {"allocator and the rest": overhead(walk)}, False, base)
+
+
+def corrected(
+    computed: Memory, small: Walk, found: Found, baseline: Measured | None, phase: Phase, kind: str
+) -> Memory:
+    """What was computed, and on top what a measured smaller batch took more than had been computed of it.
+
+    small, found, phase: of that batch. Nothing is taken off: what a small step did not need, a large one may.
+    """
+    seen = of(small, found, baseline, phase, kind)
+    more = seen.peak - of(small, found, baseline, None, kind).peak if seen.measured else 0
+    rest = next(name for name in computed.parts if name.startswith("allocator"))
+    return replace(computed, parts=computed.parts | {rest: computed.parts[rest] + max(0, more)})
 
 
 def overhead(walk: Walk) -> int:
