@@ -1,5 +1,6 @@
 """Files of every format, depth and number of channels: what is read, what is written, and what is refused."""
 
+import contextlib
 import io
 import struct
 import warnings
@@ -642,3 +643,20 @@ def test_threads_read_the_same():
     with ThreadPoolExecutor(8) as pool:
         for (kind, _), got in zip(whole, pool.map(lambda one: pixels.read(one[1]).pixels, whole), strict=True):
             np.testing.assert_array_equal(got, expected[kind])
+
+
+def test_libtiff_prints_nothing_of_its_own(capfd):
+    """What is wrong with a file is one line of pygan's, and no other."""
+    random, buffer = np.random.default_rng(0), io.BytesIO()
+    noise = random.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, "TIFF", compression="tiff_lzw")
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(buffer.getvalue())
+        damaged[50:60] = random.integers(0, 256, 10, dtype=np.uint8).tobytes()
+        with contextlib.suppress(UserError):
+            pixels.read(bytes(damaged))
+            continue
+        refused += 1
+    assert refused > 0
+    assert capfd.readouterr() == ("", "")

@@ -7,9 +7,13 @@ libtiff never unpacks more than that picture holds, whatever the compressed data
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import io
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, TiffImagePlugin
@@ -207,7 +211,21 @@ class _Unpacking(TiffImagePlugin.TiffImageFile):
         super().load_prepare()
 
 
+@functools.cache
+def _quiet() -> None:
+    """libtiff, which Pillow brings along, would print what it finds wrong with a file; pygan says it, in a line."""
+    with contextlib.suppress(OSError, AttributeError):  # another system, another libtiff: it goes on printing
+        for path in {
+            line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libtiff" in line
+        }:
+            library = ctypes.CDLL(path)
+            for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+                getattr(library, name).restype = ctypes.c_void_p
+                getattr(library, name)(None)
+
+
 def _unpacked(file: bytes) -> Image.Image:
+    _quiet()
     picture = _Unpacking(io.BytesIO(file))
     picture.load()
     return picture
