@@ -159,4 +159,5 @@ def asked(card: Card, options: Mapping[str, str], what: str) -> None:
             raise UserError(f"--{name} must be a word, as {card.options[name][0]!r}, got {options[name]!r}")
     if "direction" in options and (way := options["direction"]) not in card.options["direction"]:
         known = " or ".join(card.options["direction"])
-        raise UserError(f"--direction must be {known} with {what}, got {way!r}")
+        one = "; it learned only that way, or only that was imported or exported" if known in ("AtoB", "BtoA") else ""
+        raise UserError(f"--direction must be {known} with {what}, got {way!r}{one}")

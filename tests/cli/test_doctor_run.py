@@ -200,7 +200,7 @@ def spoil_rows(run):
     ("spoil", "says"),
     [
         (spoil_missing, "is not a run directory: it has no recipe.json"),
-        (spoil_file, "recipe.json"),
+        (spoil_file, "is a file; name the directory of a run"),
         (spoil_recipe, "cannot be read (it is not JSON)"),
         (spoil_types, "is damaged"),
         (spoil_rows, "the rows of"),

@@ -226,7 +226,7 @@ def test_underscored_flags_are_understood(tmp_path, capfd):
         ([*TINY, "--batch", "0"], "--batch must be at least 1"),
         ([*TINY, "--crop-size", "33"], "--crop-size"),
         ([*TINY, "--data", "nowhere"], "nowhere"),
-        ([*TINY, "--max-steps", "0"], "--max-steps must be at least 1"),
+        ([*TINY, "--max-steps", "0"], "--max-steps must be a whole number, at least 1"),
         ([*TINY, "--steps", "1000"], "the learning rate is 0 long before: after --epochs 2 and --decay-epochs 2"),
         ([], "VERB"),
     ],
