@@ -41,12 +41,12 @@ COPY --from=wheel /wheels /wheels
 RUN set -- /wheels/pygan-*.whl \
  && pip install --no-cache-dir "$1[serve,export]" \
  && useradd --uid 10001 --create-home pygan \
- && install --directory --owner=pygan --mode=0777 /work /work/runs
+ && install --directory --owner=pygan --mode=0777 /pygan /pygan/runs
 USER 10001
-WORKDIR /work
+WORKDIR /pygan
 # Caches lie beside the runs, because a user given by --user has no home here.
-ENV XDG_CACHE_HOME=/work/runs/.cache PYTHONUNBUFFERED=1
-VOLUME /work/runs
+ENV XDG_CACHE_HOME=/pygan/runs/.cache PYTHONUNBUFFERED=1
+VOLUME /pygan/runs
 ENTRYPOINT ["pygan"]
 CMD ["doctor"]
 
