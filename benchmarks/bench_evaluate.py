@@ -19,14 +19,14 @@ DIM, PICTURES, BATCH = 2048, 2000, 16
 MOST_MIB = 64  # by which four times as many pictures may raise the peak
 
 _STREAM = f"""
-import resource, sys, torch
+import sys, torch
 from pygan.distributions import Moments, Reservoir
 pictures, sides = int(sys.argv[1]), [(Moments({DIM}), Reservoir({DIM}, most=5000)) for _ in range(2)]
 for _ in range(pictures // 100):
     for seen in (one for side in sides for one in side):
         seen.add(torch.randn(100, {DIM}))
 sides[0][0].mean
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:")) / 1024)
 """
 
 

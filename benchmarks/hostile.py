@@ -154,23 +154,20 @@ def throw_at_translate(run, work, count, seed, found, per_command=PER_COMMAND):
 
 
 def _watched(command, cwd, environment, limit_s):
-    """(exit code or None after `limit_s`, lines of stderr, peak memory in MiB) of a child process."""
+    """(exit code, or None if it was killed after `limit_s`, lines of stderr, peak memory in MiB) of a child process."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=errors)
         until = time.monotonic() + limit_s
-        code = None
-        while True:
-            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
-            if pid:
-                code = os.waitstatus_to_exitcode(status) if code is None else None
-                break
-            if time.monotonic() > until and code is None:
-                child.kill()
-                code = "hung"  # reaped in a moment
+        code, peak = None, 0.0
+        while code is None and time.monotonic() < until:
+            peak = max(peak, _peak_mib(child.pid))  # ru_maxrss is at least what this process had when it forked
+            code = child.poll()
             time.sleep(0.05)
-        child.returncode = code if isinstance(code, int) else -signal.SIGKILL
+        if code is None:
+            child.kill()
+            child.wait()
         errors.seek(0)
-        return code, errors.read().decode(errors="replace").splitlines(), usage.ru_maxrss / 1024
+        return code, errors.read().decode(errors="replace").splitlines(), peak
 
 
 def _judge_files(laid, output, lines, passed_over, offline, found):

@@ -47,6 +47,17 @@ def test_reading_gives_a_picture_or_one_line():
     assert all(0 < len(line) < 300 and "\n" not in line for line in lines)
 
 
+def test_the_memory_of_a_child_is_its_own(tmp_path):
+    """Not that of the process that starts it, which may have had more; and what hangs is killed."""
+    ours = bytearray(b"x") * (700 << 20)
+    body = "import time; theirs = bytearray(b'x') * (300 << 20); time.sleep(0.3); print('one', file=sys.stderr)"
+    command = [sys.executable, "-c", f"import sys; {body}; sys.exit(3)"]
+    code, lines, mib = hostile._watched(command, tmp_path, None, 60)
+    assert (code, lines, len(ours)) == (3, ["one"], 700 << 20)
+    assert 300 < mib < 500
+    assert hostile._watched([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, None, 1)[0] is None
+
+
 def test_translate(run, tmp_path):
     """A folder and a list of files: a result or a line for each, the right result for good ones, nothing elsewhere."""
     found = hostile.Found()
