@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -28,15 +29,18 @@ def as_path(said: object, what: str) -> Path:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a file whole: written beside it, synced, renamed. Errors: OSError; the old file is untouched then."""
-    new = path.with_name(f".{path.name}.new")
+    """Replace a file whole: written beside it, synced, renamed. Errors: OSError; the old file is untouched then.
+
+    What is written first has a name of its own length, so that the file's may be as long as the system allows.
+    """
+    new = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:24]}.new")
     try:
         with open(new, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, path)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         new.unlink(missing_ok=True)
         raise
 

@@ -25,7 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     inputs.required = False  # `--stream -` takes the - for its own value; `_inputs` says what is missing
     parser.add_argument(
-        "-o", "--output", required=True, metavar="DIR", help="where the results go; - writes to standard output"
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="where the results go, each by its picture's name (of a.jpg and a.png together: a_jpg.png, a_png.png); "
+        "- writes to standard output",
     )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default: 8 images)")
     parser.add_argument(
@@ -147,6 +152,9 @@ def translate(
     overlap: int | None = None,
 ) -> int:
     """Write one file into `output` for every picture of `inputs` (files, folders, globs; folders keep their shape).
+
+    A result has its picture's name, with the ending of what it is; of pictures that differ in nothing but the ending,
+    or the folder, each has that in its name (a_jpg.png, a_png.png), so that none takes the name of an earlier result.
 
     A picture of any size comes back at its size, with its depth and its alpha, as a PNG where that holds it, else as
     a TIFF; format, depth, quality and float_range (`pixels.read`) say otherwise. A picture that cannot be used is named

@@ -40,33 +40,63 @@ def jobs(inputs: Sequence[str], output: Path, kinds: Kinds, piped: bytes | None)
     """One for every picture that is asked for, each once, in order.
 
     piped: what "-" stands for.
-    Errors: UserError where there is none, or where a result would replace an input.
+    Errors: UserError where there is none, where a result would replace an input, or two of them would be one file.
     """
-    found: dict[str, tuple[Path, Path]] = {}  # file -> (as it was named, where below `output`)
+    found: dict[str, _Found] = {}
     made: list[Job] = []
-    taken: set[Path] = set()
     for text in inputs:
         if text == "-" and piped is not None:
-            taken.add(Path("stdin"))
+            if made:  # named twice
+                continue
             native = "npy" if piped.startswith(b"\x93NUMPY") else ""
             made.append(Job(piped, "standard input", output / "stdin", native))
             continue
-        for path, below in _matches(text, output):
-            found.setdefault(real(path), (path, below))
-    for path, below in found.values():
-        target = below.with_suffix("")
-        if target in taken:  # a.jpg and a.png, or the same name from two folders
-            target = below.with_name(f"{below.stem}_{below.suffix[1:]}")
-        number = 2
-        while target in taken:
-            target, number = below.with_name(f"{below.stem}_{number}"), number + 1
-        taken.add(target)
+        for one in _matches(text, output):
+            found.setdefault(real(one.path), one)
+    for one, target in zip(found.values(), _targets(list(found.values())), strict=True):
+        path = one.path
         job = Job(path, shown(path), output / target, "npy" if path.suffix.lower() == ".npy" else "")
         for file in job.files(kinds):
             if real(file) in found:
                 raise UserError(f"{shown(file)} is one of the inputs and would be replaced; choose another -o")
         made.append(job)
+    first: dict[Path, Job] = {}
+    for job in made:
+        other = first.setdefault(job.target, job)
+        if other is not job:
+            raise UserError(
+                f"the results of {other.name} and {job.name} would both be {shown(job.target)}; translate them into "
+                "two folders"
+            )
     return made
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A picture as it was named, where its mirror is below the output, and the name of the folder that is mirrored."""
+
+    path: Path
+    below: Path
+    folder: str
+
+
+def _targets(found: Sequence[_Found]) -> list[Path]:
+    """Where each result goes below the output, without its ending: the picture's name without its own.
+
+    Of those that would be one (a.jpg and a.png, or a.png of two folders) each gets what it differs in, its ending or
+    the folder: a_jpg, a_png. Neither takes the plain name: that is of the result of a time when it was alone.
+    """
+    # Without its ending "..png" would be the output folder itself.
+    targets = [one.below.with_suffix("") if one.below.stem.strip(".") else one.below for one in found]
+    for marks in ([one.below.suffix[1:] for one in found], [one.folder for one in found]):
+        together: dict[Path, list[int]] = {}
+        for k, target in enumerate(targets):
+            together.setdefault(target, []).append(k)
+        for members in together.values():
+            if len({marks[k] for k in members}) > 1:
+                for k in members:
+                    targets[k] = targets[k].with_name(f"{targets[k].name}_{marks[k]}")
+    return targets
 
 
 def shown(path: Path) -> str:
@@ -84,8 +114,8 @@ def real(path: Path) -> str:
     return os.path.realpath(path)
 
 
-def _matches(text: str, output: Path) -> list[tuple[Path, Path]]:
-    """(picture, where below the output) for a file, a folder or a glob. Errors: UserError where there is nothing."""
+def _matches(text: str, output: Path) -> list[_Found]:
+    """The pictures of a file, a folder or a glob. Errors: UserError where there is nothing."""
     if "\0" in text:
         raise UserError(f"{shown(Path(text))}: no such picture, folder or glob")
     try:
@@ -95,13 +125,17 @@ def _matches(text: str, output: Path) -> list[tuple[Path, Path]]:
     matches = [Path(text)] if there else sorted(map(Path, glob.glob(text, recursive=True)))
     if not matches:
         raise UserError(f"{shown(Path(text))}: no such picture, folder or glob")
-    pairs = []
+    pictures: list[_Found] = []
     for match in matches:
         if not match.is_dir():
-            pairs.append((match, Path(match.name)))
+            pictures.append(_Found(match, Path(match.name), _name_of(match.parent)))
             continue
         inside = [path for path in list_images(match, ENDINGS) if not Path(real(path)).is_relative_to(real(output))]
         if not inside and len(matches) == 1:
             raise UserError(f"{shown(match)} holds no picture ({', '.join(sorted(ENDINGS))})")
-        pairs += [(path, path.relative_to(match)) for path in inside]
-    return pairs
+        pictures += [_Found(path, path.relative_to(match), _name_of(match)) for path in inside]
+    return pictures
+
+
+def _name_of(folder: Path) -> str:
+    return os.path.basename(os.path.abspath(folder))

@@ -263,12 +263,66 @@ def test_names_of_all_sorts_come_back(network, tmp_path, capfdbinary):
     assert b"\x1b" not in said
 
 
-def test_a_name_that_only_the_result_makes_too_long_is_left_out(network, tmp_path, capfd):
-    write(tmp_path / "in" / ("x" * 251 + ".png"), Picture(drawn((16, 16, 3))))
-    write(tmp_path / "in" / "y.png", Picture(drawn((16, 16, 3))))
-    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 2
-    assert "cannot write" in capfd.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["y.png"]
+def test_a_name_may_be_as_long_as_a_name_can_be(network, tmp_path, capfd):
+    for name in ("x" * 251, "ä" * 125 + "x", "y"):
+        write(tmp_path / "in" / f"{name}.png", Picture(drawn((16, 16, 3))))
+    given = sorted(path.name for path in (tmp_path / "in").iterdir())
+    for _ in range(2):
+        assert translate(tmp_path / "in", "-o", tmp_path / "out", "--overwrite") == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == given
+    capfd.readouterr()
+    assert translate(tmp_path / "in", "-o", tmp_path / "longer", "--format", "webp") == 2
+    said = capfd.readouterr().err
+    assert said.count("cannot write") == said.count("\n") == 2  # only the result's name is too long
+    assert [path.name for path in (tmp_path / "longer").iterdir()] == ["y.webp"]
+
+
+def test_one_more_picture_neither_renames_nor_replaces_a_result(network, tmp_path, capfd):
+    """Whichever comes first, and whether results may be replaced or not."""
+    for first, more in (("a.jpg", "a.png"), ("a.png", "a.jpg")):
+        inside, out = tmp_path / first / "in", tmp_path / first / "out"
+        pictures = {name: drawn((16, 16, 3), seed=k) for k, name in enumerate((first, more))}
+        write(inside / first, Picture(pictures[first]))
+        assert translate(inside, "-o", out) == 0
+        before = (out / "a.png").read_bytes()
+        write(inside / more, Picture(pictures[more]))
+        for flags in ((), ("--overwrite",)):
+            assert translate(inside, "-o", out, *flags) == 0
+            assert sorted(path.name for path in out.iterdir()) == ["a.png", "a_jpg.png", "a_png.png"]
+            assert (out / "a.png").read_bytes() == before
+            for name, values in pictures.items():
+                got = pixels.read(out / f"a_{name[2:]}.png").pixels
+                np.testing.assert_array_equal(got, 255 - values)
+
+
+def test_pictures_of_one_name_in_several_folders(network, tmp_path, monkeypatch, capfd):
+    values = {name: drawn((16, 16, 3), seed=k) for k, name in enumerate(("f/0.png", "g/0.png", "g/1.png"))}
+    for name, picture in values.items():
+        write(tmp_path / name, Picture(picture))
+    monkeypatch.chdir(tmp_path)
+    for k, words in enumerate((("f", "g"), ("g", "f/0.png"), ("*/*.png",), ("g/", "./f"))):
+        assert translate(*words, "-o", f"outs/made/{k}") == 0
+        found = {path.name: pixels.read(path).pixels for path in (tmp_path / f"outs/made/{k}").iterdir()}
+        wanted = {
+            "0_f.png": 255 - values["f/0.png"],
+            "0_g.png": 255 - values["g/0.png"],
+            "1.png": 255 - values["g/1.png"],
+        }
+        assert found.keys() == wanted.keys()
+        assert all(np.array_equal(found[name], wanted[name]) for name in found)
+    write(tmp_path / "deep" / "f" / "0.png", Picture(values["g/0.png"]))
+    capfd.readouterr()
+    assert translate("f", "deep/f", "-o", "out") == 2
+    assert "f/0.png and deep/f/0.png would both be" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_of_dots_stays_in_the_output(network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("..png", "...png", ".png"):
+        write(tmp_path / name, Picture(drawn((16, 16, 3))))
+        assert translate(name, "-o", "out") == 0
+    assert sorted(os.listdir("out")) == ["...png.png", "..png.png", ".png.png"]
 
 
 def test_links_in_circles_and_output_inside_the_input(network, tmp_path):
@@ -329,7 +383,7 @@ def test_a_format_tells_names_apart_before_anything_is_read(tmp_path):
     for name in ("a.tif", "a.png", "a.npy"):
         (tmp_path / name).write_bytes(b"")
     found = jobs([str(tmp_path)], tmp_path / "out", lambda native, ending: ("png",), None)
-    assert sorted(job.target.name for job in found) == ["a", "a_png", "a_tif"]
+    assert sorted(job.target.name for job in found) == ["a_npy", "a_png", "a_tif"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/dev/full"), reason="no full disk here")
