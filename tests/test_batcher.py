@@ -1,7 +1,9 @@
 """The queue in front of the device, alone, with work that is no network: turns, company, overload, failure, the end."""
 
+import gc
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import CancelledError
 
@@ -207,6 +209,28 @@ def test_an_item_that_fails_fails_alone(made, work):
     with pytest.raises(SystemExit):
         futures[3].result(30)
     assert batcher.admit("a").submit("x", 4).result(30) == 8, "the worker lives on"
+
+
+def test_what_is_done_is_let_go_of_at_once(made, work):
+    """Pictures are large: none waits for a garbage collection."""
+
+    class Item:
+        def __mul__(self, n):
+            return n
+
+    batcher = made()
+    gc.disable()
+    try:
+        item = Item()
+        gone = weakref.ref(item)
+        with batcher.admit("a") as ticket:
+            assert ticket.submit("x", item).result(30) == 2
+        work.seen.clear()
+        del item, ticket
+        assert batcher.admit("a").submit("x", 1).result(30) == 2  # the worker has turned to another
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_results_that_are_too_few_are_an_error_not_a_mix_up(made):

@@ -193,17 +193,18 @@ class Batcher:
                 self._worker = threading.Thread(target=self._run, name="pygan-device", daemon=True)
                 self._worker.start()
             self._changed.notify_all()
-        job.future.add_done_callback(lambda future: self._drop(lane, job) if future.cancelled() else None)
+        # It must not hold the job: the future would hold itself, and its picture until a garbage collection.
+        job.future.add_done_callback(lambda future: self._drop(lane, group, future) if future.cancelled() else None)
         return job.future
 
-    def _drop(self, lane: Hashable, job: _Job) -> None:
+    def _drop(self, lane: Hashable, group: Hashable, future: Future) -> None:
         """Out of the queue, if it is still there."""
-        with self._changed, suppress(KeyError, ValueError):
+        with self._changed, suppress(KeyError, StopIteration):
             groups = self._lanes[lane].groups
-            groups[job.group].remove(job)
+            groups[group].remove(next(job for job in groups[group] if job.future is future))
             self._waiting -= 1
-            if not groups[job.group]:
-                del groups[job.group]
+            if not groups[group]:
+                del groups[group]
 
     def _leave(self, lane: Hashable, n: int) -> None:
         with self._changed:
