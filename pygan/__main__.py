@@ -6,21 +6,52 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
+from typing import Any, TextIO
 
 from pygan import gans
-from pygan.errors import Diverged, UserError, say
+from pygan.errors import Diverged, UserError, meant, say
 from pygan.version import __version__
 
 
+class _Help(argparse.HelpFormatter):
+    """As wide as the terminal, at most 110 columns."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=min(110, shutil.get_terminal_size((112, 24)).columns - 2))
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment  # argparse forgets that names of verbs are indented
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says a usage mistake in one line and exits with 2."""
+    """Says a usage mistake in one line, with the word that may have been meant, and exits with 2.
+
+    Flags are never guessed from their beginnings: what a command does must not change with the next flag.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"formatter_class": _Help, "allow_abbrev": False} | options))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        """Errors: UserError, of the verb that was given a flag which it does not know."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].partition("=")[0]
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{meant(flag, self._option_string_actions)}")
+        return found, unknown
 
     def error(self, message: str) -> None:
+        if choice := re.fullmatch(r"(.*invalid choice: '?(.*?)'?) \(choose from (.*)\)", message):
+            near = meant(choice[2], [word.strip("'") for word in choice[3].split(", ")])
+            message = choice[1] + near if near else message  # one word in place of thirteen
         raise UserError(f"{message} (see `{self.prog} --help`)")
 
 
@@ -94,22 +125,22 @@ _OWN_FLAGS = {
 
 def _parser(verb: str, train_gan: str | None, doctor_gan: str | None = None) -> argparse.ArgumentParser:
     """The parser of all verbs. The flags of a recipe are only built for the GAN that is named."""
-    formatter = {"formatter_class": lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=110)}
-    parser = _Parser(prog="pygan", description="Trains, judges and serves the classic GANs.", **formatter)
+    parser = _Parser(prog="pygan", description="Trains, judges and serves the classic GANs.")
     parser.add_argument("--version", action="version", version=f"pygan {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=_Parser)
 
-    train = verbs.add_parser("train", help="train a GAN, or go on training", **formatter)
+    train = verbs.add_parser("train", help="train a GAN, or go on training")
     names = train.add_subparsers(dest="gan", metavar="GAN", required=True, parser_class=_Parser)
     for name in gans.names():
         module = gans.load(name) if name == train_gan else None
-        one = names.add_parser(name, help=gans.title(name), allow_abbrev=False, **formatter)
+        one = names.add_parser(name, help=gans.title(name))
         if module is not None:
+            one.usage = f"{one.prog} [--run DIR] [--preset NAME] [any flag below]"  # which are a hundred
             _train_flags(one, module)
 
-    _import_flags(verbs.add_parser("import", help="make a run of a network that another program trained", **formatter))
+    _import_flags(verbs.add_parser("import", help="make a run of a network that another program trained"))
 
-    sample = verbs.add_parser("sample", help="write a grid of what a trained network makes", **formatter)
+    sample = verbs.add_parser("sample", help="write a grid of what a trained network makes")
     sample.add_argument("run", type=Path, metavar="RUN", help="run directory")
     sample.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the picture to write")
     sample.add_argument(
@@ -123,16 +154,16 @@ def _parser(verb: str, train_gan: str | None, doctor_gan: str | None = None) -> 
     _walk_flags(sample)
 
     for name, (title, load) in _OWN_FLAGS.items():
-        own = verbs.add_parser(name, help=title, **formatter)
+        own = verbs.add_parser(name, help=title)
         if name == verb:
             load().add_arguments(own)
 
-    data = verbs.add_parser("data", help="make or check training data", **formatter)
+    data = verbs.add_parser("data", help="make or check training data")
     from pygan.data import command
 
     command.add_arguments(data.add_subparsers(dest="act", metavar="ACT", required=True, parser_class=_Parser))
 
-    doctor = verbs.add_parser("doctor", help="what this machine lacks; or what went wrong in a run", **formatter)
+    doctor = verbs.add_parser("doctor", help="what this machine lacks; or what went wrong in a run")
     doctor.add_argument("run", nargs="?", type=Path, metavar="RUN", help="run directory (default: look at the machine)")
     doctor.add_argument("--json", action="store_true", help="the same as JSON")
     doctor.add_argument("--kernels", metavar="GAN", help="which kernel computes each layer of its step, and why")
@@ -142,19 +173,20 @@ def _parser(verb: str, train_gan: str | None, doctor_gan: str | None = None) -> 
 
 
 def _kernel_flags(parser: argparse.ArgumentParser, gan) -> None:
-    from pygan.recipe import add_flags
+    from pygan.recipe import PRESETS_DIFFER, add_flags
 
+    parser.usage = f"{parser.prog} [--json] [RUN], or --kernels GAN [any flag below]"
     table = parser.add_argument_group("with --kernels")
     table.add_argument("--preset", metavar="NAME", help=f"one of {', '.join(gan.PRESETS)} (default: fast, else paper)")
     table.add_argument(
         "--device", choices=("cpu", "cuda"), default="cuda", help="where the step would run (default: cuda)"
     )
     # The recipe has a field of that name too (library or auto), which here would be the same flag twice.
-    add_flags(parser.add_argument_group("the recipe"), gan.Recipe, without=("kernels",))
+    add_flags(parser.add_argument_group("the recipe", PRESETS_DIFFER), gan.Recipe, without=("kernels",))
 
 
 def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
-    from pygan.recipe import add_flags
+    from pygan.recipe import PRESETS_DIFFER, add_flags
 
     session = parser.add_argument_group("this session")
     session.add_argument("--run", type=Path, metavar="DIR", help="run directory (default: runs/GAN/PRESET)")
@@ -177,7 +209,7 @@ def _train_flags(parser: argparse.ArgumentParser, gan) -> None:
     )
     session.add_argument("--max-steps", type=int, metavar="N", help="stop, saved, at this step (default: no limit)")
     session.add_argument("--dry-run", action="store_true", help="say what would be done; write nothing")
-    add_flags(parser.add_argument_group("the recipe"), gan.Recipe)
+    add_flags(parser.add_argument_group("the recipe", PRESETS_DIFFER), gan.Recipe)
 
 
 def _recipe_of(gan: str, file: Path):
@@ -340,7 +372,12 @@ def _run(argv: Sequence[str]) -> int:
     argv = _normal(argv)
     train_gan = argv[1] if argv[:1] == ["train"] and len(argv) > 1 else None
     verb = argv[0] if argv else ""
-    args = _parser(verb, train_gan, _after(argv, "--kernels") if verb == "doctor" else None).parse_args(argv)
+    if verb in ("train", "plan") and argv[1:] and argv[1].startswith("--") and argv[1] != "--help":
+        raise UserError(f"the GAN comes before the flags: pygan {verb} GAN {argv[1]} ... (see `pygan {verb} --help`)")
+    parser = _parser(verb, train_gan, _after(argv, "--kernels") if verb == "doctor" else None)
+    if not argv:
+        parser.print_help()
+    args = parser.parse_args(argv)
     if args.verb in _OWN_FLAGS:
         return _OWN_FLAGS[args.verb][1]().run(args)
     if args.verb == "train":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _said: set[str] = set()
 _quiet = False
@@ -22,6 +23,12 @@ class Diverged(Exception):
 
     The command line prints it as ``pygan: error: <message>`` and exits with code 1.
     """
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """The nearest of the words that there are as " (did you mean ...?)", "" if none is near."""
+    close = difflib.get_close_matches(word.lower(), list(words), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def say(line: str) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
-from pygan.errors import UserError
+from pygan.errors import UserError, meant
 
 
 def option(
@@ -140,6 +139,8 @@ class BaseRecipe:
 # A recipe may come with a file from elsewhere: no number in it makes building the network endless.
 _DEPTHS, _MOST = ("blocks", "layers", "levels"), 256
 
+_LONG = 50  # characters of all choices, above which they stand in the help of a flag
+
 _KINDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -152,6 +153,9 @@ def _is_a(value: object, kind: type) -> bool:
 def flag(name: str) -> str:
     """`lambda_l1` -> `--lambda-l1`."""
     return "--" + name.replace("_", "-")
+
+
+PRESETS_DIFFER = "A preset has its own values for many of these; `pygan train GAN --preset NAME --dry-run` prints them."
 
 
 def add_flags(parser: argparse.ArgumentParser, recipe_type: type[BaseRecipe], without: Sequence[str] = ()) -> None:
@@ -171,8 +175,11 @@ def add_flags(parser: argparse.ArgumentParser, recipe_type: type[BaseRecipe], wi
         common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
         if types[field.name] is bool:
             parser.add_argument(*names, action=argparse.BooleanOptionalAction, **common)
-        elif field.metadata["choices"]:
-            parser.add_argument(*names, choices=field.metadata["choices"], **common)
+        elif choices := field.metadata["choices"]:
+            if len(",".join(choices)) > _LONG:  # a line of help cannot be broken within them
+                common["help"] = f"{field.metadata['help']}: {', '.join(choices)}{_default_text(field)}"
+                common["metavar"] = "WORD"
+            parser.add_argument(*names, choices=choices, **common)
         else:
             kind = types[field.name]
             metavar = {int: "N", float: "X", str: "TEXT"}[kind]
@@ -191,13 +198,8 @@ def _default_text(field: dataclasses.Field) -> str:
 def make(recipe_type: type[BaseRecipe], presets: Mapping[str, Mapping[str, Any]], preset: str, given: Mapping) -> Any:
     """The recipe of a preset with the given fields on top. Errors: UserError for an unknown preset."""
     if preset not in presets:
-        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(presets)}{_meant(preset, presets)}")
+        raise UserError(f"unknown preset {preset!r}: choose one of {', '.join(presets)}{meant(preset, presets)}")
     return recipe_type(**{**presets[preset], **given})
-
-
-def _meant(word: str, words) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def to_dict(recipe: BaseRecipe) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of noise, subsets and splits (default: 0)")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="pictures at once (default: 16 images)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="(default: RUN/evaluation.json)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="where the numbers go (default: RUN/evaluation.json)"
+    )
 
     networks = parser.add_argument_group(
         "networks that measure",
@@ -69,8 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     networks.add_argument(
         "--drop-first-class", action="store_true", help="leave out the first logit: background, in StackGAN's networks"
     )
-    networks.add_argument("--kid-subsets", type=int, default=100, metavar="N", help="subsets (default: 100)")
-    networks.add_argument("--kid-subset-size", type=int, default=1000, metavar="N", help="(default: 1000 images)")
+    networks.add_argument("--kid-subsets", type=int, default=100, metavar="N", help="subsets of KID (default: 100)")
+    networks.add_argument(
+        "--kid-subset-size", type=int, default=1000, metavar="N", help="pictures of each (default: 1000 images)"
+    )
     networks.add_argument(
         "--kid-kept", type=int, default=10_000, metavar="N", help="features kept of each kind (default: 10000 images)"
     )

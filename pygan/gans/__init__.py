@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pygan.errors import UserError
+from pygan.errors import UserError, meant
 
 _HERE = Path(__file__).parent
 
@@ -27,7 +27,7 @@ def title(name: str) -> str:
 def load(name: str) -> ModuleType:
     """The module of a GAN, whose names CONTRIBUTING.md lists. Errors: UserError if there is none."""
     if name not in names():
-        raise UserError(f"unknown GAN {name!r}: choose one of {', '.join(names())}")
+        raise UserError(f"unknown GAN {name!r}: choose one of {', '.join(names())}{meant(name, names())}")
     return importlib.import_module(f"pygan.gans.{name}")
 
 

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
         def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
             if self.gan:
+                self.usage = f"{self.prog} [--fit SIZE] [--within TIME] [any flag below]"
                 _flags(self, gans.load(self.gan))
                 self.gan = ""
             return super().parse_known_args(args, namespace)
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _flags(parser: argparse.ArgumentParser, gan: Any) -> None:
-    from pygan.recipe import add_flags
+    from pygan.recipe import PRESETS_DIFFER, add_flags
 
     own = parser.add_argument_group("the plan")
     own.add_argument(
@@ -56,7 +57,7 @@ def _flags(parser: argparse.ArgumentParser, gan: Any) -> None:
     own.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where it would train (default: auto)"
     )
-    add_flags(parser.add_argument_group("the recipe"), gan.Recipe)
+    add_flags(parser.add_argument_group("the recipe", PRESETS_DIFFER), gan.Recipe)
 
 
 _MOST = 1e18  # of whatever unit

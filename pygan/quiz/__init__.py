@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = served.add_argument
     add("--results", type=Path, metavar="FILE", help="answers are appended here (default: quiz.jsonl or, with --rank, "
         "rank.jsonl in the first RUN)")  # fmt: skip
-    add("--host", default="127.0.0.1", metavar="NAME", help="address to serve at (default: 127.0.0.1, this machine)")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="address to serve at (default: 127.0.0.1, this machine)")
     add("--port", type=int, default=8321, metavar="N", help="0: any that is free (default: 8321)")
     add("--no-open", action="store_true", help="do not open the page in this machine's browser")
 

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory, finished or not")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: RUN/report.html)")
     parser.add_argument(
-        "--triplets", type=int, default=8, metavar="N", help="held-out items shown; 0: none (default: 8 images)"
+        "-n", "--triplets", type=int, default=8, metavar="N", help="held-out items shown; 0: none (default: 8 images)"
     )
     parser.add_argument(
         "--checkpoint", default="last", metavar="NAME", help="whose pictures: last, best or a kept one (default: last)"

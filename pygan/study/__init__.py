@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _flags(parser: argparse.ArgumentParser, kind: str) -> None:
     where = parser.add_argument_group("this session")
     where.add_argument(
+        "-o",
         "--out",
+        "--output",
+        dest="out",
         type=Path,
         metavar="DIR",
         help=f"directory of the study; goes on with the one there (default: {ROOT / kind})",
