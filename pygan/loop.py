@@ -7,6 +7,7 @@ import errno
 import gc
 import hashlib
 import json
+import shlex
 import signal
 import threading
 import time
@@ -47,6 +48,7 @@ class _Session:
     device: str
     max_steps: int | None  # stop, saved, at this step of the run
     dry_run: bool
+    go_on: str  # the command that goes on, "": that of the run
     given: Mapping[str, Any]  # recipe fields that were named one by one
 
 
@@ -73,10 +75,7 @@ class _Run:
     log: log.Log | None = None
     judge: Judge | None = None
     watch: watch.Watch | None = None  # None: --no-diagnose
-
-    @property
-    def go_on(self) -> str:
-        return f"pygan train {self.name} --run {self.dir.path}"
+    go_on: str = ""  # the command that goes on with it
 
 
 def train(
@@ -88,6 +87,7 @@ def train(
     device: str = "auto",
     max_steps: int | None = None,
     dry_run: bool = False,
+    go_on: str = "",
     **fields: Any,
 ) -> Path:
     """Train a GAN, or go on training it; this is what `pygan train` calls. Returns the run directory.
@@ -102,6 +102,7 @@ def train(
         device: "auto", "cpu", "cuda", or one GPU of several as "cuda:1".
         max_steps: stop, saved, at this step of the run.
         dry_run: say what would be done, and write nothing.
+        go_on: the command that is named where training stops before its end; "": `pygan train` with the run.
         fields: fields of the recipe by name, as `lambda_l1=10.0`.
 
     SIGINT and SIGTERM stop it, saved; the same call goes on, bit for bit. In another than the main thread signals are
@@ -128,7 +129,7 @@ def train(
     if whole is not None:
         whole = replace(whole, **plain(recipes.to_dict(whole)) | fields)
     where = None if run is None else as_path(run, "--run")
-    session = _Session(whole, preset, where, resume, device, max_steps, dry_run, fields)
+    session = _Session(whole, preset, where, resume, device, max_steps, dry_run, go_on, fields)
     try:
         with _signals() as came:
             return _session(gan, session, came)
@@ -187,6 +188,7 @@ def _session(gan: ModuleType, session: _Session, came: list[str]) -> Path:
                     recipe = gan.resolve(recipe, feed.facts)
                 held_out = feeds.enter_context(_feed(gan, recipe, phase, "held-out", where, devices.Place()))
                 before, run = run, _open(gan, name, recipe, phase, run_dir, feed, held_out, where, dtype, place.world)
+                run.go_on = session.go_on or shlex.join(["pygan", "train", name, "--run", str(path)])
                 run.judge = feeds.enter_context(contextlib.closing(Judge(gan, run.recipe, held_out, where)))
                 run.judge.check(_nets(run))
                 if session.dry_run:

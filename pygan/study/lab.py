@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import threading
 import time
@@ -32,7 +33,7 @@ def work(plan: Plan, folder: Path, device: str) -> int:
     Errors: UserError, Diverged only within: a network that diverges is noted, and the others go on.
     """
     out = log.console()
-    go_on = f"pygan study {plan.kind} --out {folder}"
+    go_on = shlex.join(["pygan", "study", plan.kind, "--out", str(folder)])
     done = read_results(folder)
     lpips = _lpips(plan, device) if any(unit.name not in done for unit in plan.units) else None
     try:
@@ -41,9 +42,8 @@ def work(plan: Plan, folder: Path, device: str) -> int:
                 if unit.name in done:
                     continue
                 out.print(f"\n== {_place(plan, at, done)}: {_title(plan, unit)} ==", markup=False)
-                row = _one(plan, unit, folder, device, lpips)
-                if row is None:
-                    out.print(f"the study is saved; it goes on with: {go_on}", markup=False)
+                row = _one(plan, unit, folder, device, lpips, go_on)
+                if row is None:  # stopped, which training has said
                     return 0
                 done[unit.name] = row
                 _write(folder, lambda: _save(folder, done))
@@ -80,8 +80,8 @@ def begin(plan: Plan, folder: Path) -> None:
     )
 
 
-def _one(plan: Plan, unit: Unit, folder: Path, device: str, lpips: Any) -> dict[str, Any] | None:
-    """Train and measure one network; None if training was stopped before its end."""
+def _one(plan: Plan, unit: Unit, folder: Path, device: str, lpips: Any, go_on: str) -> dict[str, Any] | None:
+    """Train and measure one network; None if training was stopped before its end, and has named `go_on`."""
     from pygan.loop import train
     from pygan.study import measure
 
@@ -89,7 +89,7 @@ def _one(plan: Plan, unit: Unit, folder: Path, device: str, lpips: Any) -> dict[
     facts = {"unit": unit.name, "variant": unit.variant.name, "seed": unit.seed, "axes": dict(unit.variant.axes)}
     if not resume.is_finished(run):
         try:
-            train(plan.gan, preset=plan.preset, run=run, device=device, **plan.given(unit))
+            train(plan.gan, preset=plan.preset, run=run, device=device, go_on=go_on, **plan.given(unit))
         except Diverged as reason:
             say(f"{unit.variant.title}: {reason}; the study goes on without it")
             return facts | {"diverged": str(reason)}
