@@ -22,7 +22,7 @@ def fixed_algorithms(monkeypatch):
 def make(amp_dtype=None):
     amp = {"amp": True, "amp_dtype": amp_dtype} if amp_dtype else {}
     recipe = pix2pix.Recipe(**{**pix2pix.PRESETS["tiny"], **amp})
-    recipe = pix2pix.resolve(recipe, (3, 3), "AtoB")
+    recipe = pix2pix.resolve(recipe)
     return recipe, pix2pix.build(recipe, "cuda")
 
 
