@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pygan import export, log, outputs
 from pygan.bundle import layout, licence, model_card, reading, samples
 from pygan.errors import UserError, say
 from pygan.export import prove
+from pygan.export.aside import aside
 from pygan.exported import facts
 from pygan.use import Trained
 from pygan.version import __version__
@@ -46,25 +46,20 @@ def write(
     fields = licence.fields(license)
     if folder.name in ("", ".."):
         raise UserError(f"-o {folder}: name a folder that is to be written")
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     try:
         _check_place(folder, overwrite)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        card = _write_network(trained, new, "frozen" if frozen else "kept")
-        batch, held_out = prove.batch_of(trained, run, max(_COMPARED, pictures))
-        images = _prove_equal(trained, reading.read(new, trained.device.type), batch)
-        shown = samples.write(trained, batch if held_out else None, pictures, new / layout.SAMPLES)
-        text = model_card.text(trained, run, fields, shown, card)
-        (new / layout.CARD).write_text(text)
-        (new / layout.ATTRIBUTES).write_text(_LFS)
-        _put(new, folder)
+        with aside(folder, folder=True) as new:
+            card = _write_network(trained, new, "frozen" if frozen else "kept")
+            batch, held_out = prove.batch_of(trained, run, max(_COMPARED, pictures))
+            images = _prove_equal(trained, reading.read(new, trained.device.type), batch)
+            shown = samples.write(trained, batch if held_out else None, pictures, new / layout.SAMPLES)
+            text = model_card.text(trained, run, fields, shown, card)
+            (new / layout.CARD).write_text(text)
+            (new / layout.ATTRIBUTES).write_text(_LFS)
+            _put(new, folder)
     except OSError as error:
         where = error.filename or folder
         raise UserError(f"cannot write {where} ({error.strerror or error}); choose another -o") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     out = log.console()
     weights = folder / layout.WEIGHTS
     out.print(f"folder     {folder}, {weights.stat().st_size / 1e6:.1f} MB of weights", markup=False)

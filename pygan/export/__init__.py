@@ -7,6 +7,8 @@ import contextlib
 import math
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,30 +53,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """`pygan export`. Returns the exit code: 1 if the file would not have been the network."""
+    """`pygan export`. Returns the exit code: 1 if the file would not have been the network, 130 after Ctrl-C."""
     from pygan.export.prove import Differs
 
     try:
-        export(
-            args.run,
-            args.to,
-            args.output,
-            checkpoint=args.checkpoint,
-            what=args.what or "",
-            direction=args.direction or "",
-            freeze=args.freeze,
-            half=args.fp16,
-            dynamic=args.dynamic,
-            size=None if args.size is None else _size(args.size),
-            batch=args.batch,
-            tolerance=args.tolerance,
-            license=args.license,
-            overwrite=args.overwrite,
-        )
+        with _ends_like_ctrl_c():
+            return _run(args)
+    except KeyboardInterrupt:
+        say("interrupted; what is at the place of the file is whole, or as it was")
+        return 130
     except Differs as error:
         say(f"error: {error}; nothing was written")
         return 1
+
+
+def _run(args: argparse.Namespace) -> int:
+    export(
+        args.run,
+        args.to,
+        args.output,
+        checkpoint=args.checkpoint,
+        what=args.what or "",
+        direction=args.direction or "",
+        freeze=args.freeze,
+        half=args.fp16,
+        dynamic=args.dynamic,
+        size=None if args.size is None else _size(args.size),
+        batch=args.batch,
+        tolerance=args.tolerance,
+        license=args.license,
+        overwrite=args.overwrite,
+    )
     return 0
+
+
+@contextlib.contextmanager
+def _ends_like_ctrl_c() -> Iterator[None]:
+    """Inside, SIGTERM (`timeout`, a shutdown) is Ctrl-C: what is half written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def export(
@@ -133,12 +156,11 @@ def export(
         return bundle.write(
             frozen(trained) if freeze else trained, run, path, license=license or "", frozen=freeze, overwrite=overwrite
         )
-    if os.path.lexists(path) and not overwrite:  # a link to nothing too
-        raise UserError(f"{path} is there already; add --overwrite to replace it, or choose another -o")
+    _check_free(path, overwrite)
     from pygan.export.network import Asked
 
     asked = Asked(what, direction, freeze, half, dynamic, size, batch)
-    with _aside(path) as new, _in_memory():
+    with _written(path, overwrite) as new, _in_memory():
         made, proof = _file(trained, run, kind, asked, new, tolerance)
     _tell(path, made, proof, kind)
     return path
@@ -211,20 +233,27 @@ def _file(
 
 
 @contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` at the end, and is gone if that is not reached."""
-    new = path.with_name(f".{path.stem}.{os.getpid()}.new{path.suffix}")
+def _written(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A place to write to; it becomes `path` at the end, and is gone if that is not reached."""
+    from pygan.export.aside import aside
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield new
-        with open(new, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(new, path)
+        with aside(path) as new:
+            yield new
+            with open(new, "rb") as file:
+                os.fsync(file.fileno())
+            _check_free(path, overwrite)  # again: a proof takes its time
+            os.replace(new, path)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror or error}); choose another -o") from error
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink(missing_ok=True)
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Errors: UserError where something is that would be lost."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; choose another -o")
+    if os.path.lexists(path) and not overwrite:  # a link to nothing too
+        raise UserError(f"{path} is there already; add --overwrite to replace it, or choose another -o")
 
 
 @contextlib.contextmanager

@@ -1,13 +1,14 @@
 """`pygan export`: the file is there when it is proven to be the network, and not before."""
 
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pygan import apply, exported, pixels, use
+from pygan import apply, export, exported, pixels, use
 from pygan.__main__ import main
 
 
@@ -98,13 +99,34 @@ def test_above_the_tolerance_there_is_no_file(run, tmp_path, capsys):
     assert path.read_bytes() == b"before"
 
 
-def test_an_interruption_leaves_nothing(run, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_leaves_nothing(how, run, tmp_path, monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+
     def stop(*_args):
-        raise KeyboardInterrupt
+        assert len(list(tmp_path.iterdir())) == 1
+        signal.raise_signal(how)
 
     monkeypatch.setattr("pygan.export.prove.prove", stop)
-    assert main(ways(run, "--to", "safetensors", "-o", tmp_path / "G.safetensors")) == 130
-    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("pygan.export.prove.batch_of", stop)
+    for kind in ("safetensors", "hub"):
+        assert main(ways(run, "--to", kind, "-o", tmp_path / f"G{export.ENDINGS[kind]}")) == 130
+        assert list(tmp_path.iterdir()) == []
+        assert said(capsys)[1].startswith("pygan: interrupted; ")
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_came_while_it_was_proven_stays(run, tmp_path, monkeypatch, capsys):
+    path, prove = tmp_path / "G.safetensors", export.prove.prove
+
+    def late(*args):
+        path.write_bytes(b"another's")
+        return prove(*args)
+
+    monkeypatch.setattr("pygan.export.prove.prove", late)
+    assert main(ways(run, "--to", "safetensors", "-o", path)) == 2
+    assert "is there already" in said(capsys)[1]
+    assert {one: one.read_bytes() for one in tmp_path.iterdir()} == {path: b"another's"}
 
 
 def test_what_is_there_stays(run, tmp_path, capsys):
