@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-_wanted: frozenset[int] | None = None
+# By thread. What is on a CPU is walked back by the thread that asks; what is on a GPU by one of the engine's own.
+_wanted: dict[int, frozenset[int]] = {}
 
 
 @contextlib.contextmanager
 def gradients_for(tensors: Iterable[Tensor]) -> Iterator[None]:
-    """Say whose gradients the backward passes inside are for, as `loss.backward(inputs=tensors)` does.
+    """Say whose gradients this thread's backward passes inside are for, as `loss.backward(inputs=tensors)` does.
 
     PyTorch's own layers know it; a custom function is only told what could have a gradient, and would compute those of
     all weights of a discriminator that merely judges.
     """
-    global _wanted
-    before, _wanted = _wanted, frozenset(t.data_ptr() for t in tensors)
+    thread = threading.get_ident()
+    before, _wanted[thread] = _wanted.get(thread), frozenset(t.data_ptr() for t in tensors)
     try:
         yield
     finally:
-        _wanted = before
+        if before is None:
+            del _wanted[thread]
+        else:
+            _wanted[thread] = before
 
 
 def wants(leaf: Tensor) -> bool:
-    """Is the gradient of this leaf (a weight) asked for in the running backward pass?"""
-    return _wanted is None or leaf.data_ptr() in _wanted
+    """Is the gradient of this leaf (a weight) asked for in the running backward pass?
+
+    On a GPU where several threads ask at once: by any of them.
+    """
+    asked = _wanted.get(threading.get_ident())
+    if asked is not None or not leaf.is_cuda:
+        return asked is None or leaf.data_ptr() in asked
+    others = list(_wanted.values())  # a copy in one go: other threads come and leave
+    return not others or any(leaf.data_ptr() in one for one in others)
 
 
 def may_overwrite(saved: Tensor) -> bool:
