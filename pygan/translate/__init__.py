@@ -176,6 +176,8 @@ def translate(
         raise UserError(f"--quality must be from 1 to 100, got {quality}")
     if not inputs:
         raise UserError("which pictures? name files, folders or globs, or - for standard input")
+    if str(output) == "":
+        raise UserError("-o is empty: name the folder of the results, . for this one")
     if overlap is not None and tile is None:
         raise UserError("--overlap is of --tile: add that, or leave it out")
     if tile is not None and stream:

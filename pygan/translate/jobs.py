@@ -11,7 +11,7 @@ from pathlib import Path
 from pygan import pixels
 from pygan.data import images
 from pygan.data.index import list_images
-from pygan.errors import UserError
+from pygan.errors import UserError, say
 
 ENDINGS = images.EXTENSIONS | {".npy"}
 Kinds = Callable[[str, str], Sequence[str]]  # (native, ending of the source) -> kinds that a result may be
@@ -52,14 +52,17 @@ def jobs(inputs: Sequence[str], output: Path, kinds: Kinds, piped: bytes | None)
             made.append(Job(piped, "standard input", output / "stdin", native))
             continue
         for one in _matches(text, output):
-            found.setdefault(real(one.path), one)
+            found.setdefault(os.path.join(real(one.path.parent), one.path.name), one)  # a link is a picture of its own
+    sources = {real(one.path) for one in found.values()}
     for one, target in zip(found.values(), _targets(list(found.values())), strict=True):
         path = one.path
         job = Job(path, shown(path), output / target, "npy" if path.suffix.lower() == ".npy" else "")
         for file in job.files(kinds):
-            if real(file) in found:
+            if real(file) in sources:
                 raise UserError(f"{shown(file)} is one of the inputs and would be replaced; choose another -o")
         made.append(job)
+    if not made:
+        raise UserError(f"there is no picture but in {shown(output)}, where the results go; choose another -o")
     first: dict[Path, Job] = {}
     for job in made:
         other = first.setdefault(job.target, job)
@@ -116,21 +119,27 @@ def real(path: Path) -> str:
 
 def _matches(text: str, output: Path) -> list[_Found]:
     """The pictures of a file, a folder or a glob. Errors: UserError where there is nothing."""
+    nothing = UserError(f"{shown(Path(text)) if text else repr(text)}: no such picture, folder or glob")
     if "\0" in text:
-        raise UserError(f"{shown(Path(text))}: no such picture, folder or glob")
+        raise nothing
     try:
         there = os.path.lexists(text)
     except OSError:  # a name that is too long
         there = False
     matches = [Path(text)] if there else sorted(map(Path, glob.glob(text, recursive=True)))
     if not matches:
-        raise UserError(f"{shown(Path(text))}: no such picture, folder or glob")
+        raise nothing
     pictures: list[_Found] = []
     for match in matches:
         if not match.is_dir():
             pictures.append(_Found(match, Path(match.name), _name_of(match.parent)))
             continue
-        inside = [path for path in list_images(match, ENDINGS) if not Path(real(path)).is_relative_to(real(output))]
+        if real(match) == real(output):  # as the shell's * finds it the second time
+            say(f"{shown(match)} is where the results go, so it is left out")
+            continue
+        inside = list_images(match, ENDINGS)
+        if Path(real(output)).is_relative_to(real(match)):  # which holds the results of before
+            inside = [path for path in inside if not Path(real(path)).is_relative_to(real(output))]
         if not inside and len(matches) == 1:
             raise UserError(f"{shown(match)} holds no picture ({', '.join(sorted(ENDINGS))})")
         pictures += [_Found(path, path.relative_to(match), _name_of(match)) for path in inside]

@@ -337,6 +337,44 @@ def test_links_in_circles_and_output_inside_the_input(network, tmp_path):
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*.png")) == ["a.png", "deep/b.png"]
 
 
+def test_every_name_of_a_picture_is_mirrored_once(network, tmp_path):
+    write(tmp_path / "all" / "a.png", Picture(drawn((16, 16, 3))))
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "one.png").symlink_to("../all/a.png")
+    (tmp_path / "part" / "two.png").symlink_to("one.png")
+    (tmp_path / "again").symlink_to("part")
+    assert (
+        translate(*(tmp_path / name for name in ("all", "part", "again", "part/one.png")), "-o", tmp_path / "out") == 0
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "one.png", "two.png"]
+
+
+def test_the_folder_of_the_results_among_the_inputs(network, tmp_path, monkeypatch, capfd):
+    """As `*` finds it the second time; and inputs below it are inputs."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.png", Picture(drawn((16, 16, 3))))
+    assert translate("a.png", "-o", "out") == 0
+    for words in (("a.png", "out"), ("*",)):
+        assert translate(*words, "-o", "out", "--overwrite") == 0
+        assert "out is where the results go, so it is left out" in capfd.readouterr().err
+        assert os.listdir("out") == ["a.png"]
+    assert translate("out", "-o", "out") == 2
+    assert "there is no picture but in out, where the results go" in capfd.readouterr().err
+    write(tmp_path / "photos" / "b.png", Picture(drawn((16, 16, 3))))
+    assert translate("photos", "-o", ".") == 0
+    assert (tmp_path / "b.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(("", "-o", "out"), "'': no such picture"), (("a", "-o", ""), "-o is empty")]
+)
+def test_an_empty_name_is_no_folder(network, tmp_path, monkeypatch, capfd, words, says):
+    monkeypatch.chdir(tmp_path)
+    assert translate(*words) == 2
+    assert says in capfd.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
 def test_nothing_is_written_outside_the_output(network, tmp_path, monkeypatch, capfd):
     work = tmp_path / "work"
     write(work / "in" / "deep" / "a.png", Picture(drawn((16, 16, 3))))
@@ -366,7 +404,9 @@ def test_a_result_whose_kind_the_picture_decides_replaces_nothing_either(network
     a = write(inside / "a.jpg", Picture(floats), "tiff")  # floats under another name: its result is a TIFF
     other = write(inside / "a.tif", Picture(floats[::-1]), "tiff")
     before = other.read_bytes()
-    assert translate(a, other, "-o", inside, *flags) == 2
+    link = tmp_path / "b.tif"
+    link.symlink_to(other)
+    assert translate(a, link, "-o", inside, *flags) == 2
     assert "a.tif is one of the inputs and would be replaced" in capfd.readouterr().err
     assert other.read_bytes() == before
     there = tmp_path / "out" / "a.tif"
