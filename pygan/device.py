@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pygan.recipe import BaseRecipe
 
 # What torch says on a CPU; the last is its answer to an extension.
 _NO_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation|not enough memory|aten::new_empty")
+# What the driver and its libraries say of a GPU, past torch's own allocator.
+_NO_GPU_MEMORY = re.compile("CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,15 @@ def choose(name: str) -> torch.device:
     return torch.device(f"cuda:{int(number)}" if kind == "cuda" and number else kind)
 
 
+def current(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Inside, a GPU is the current one: streams and CUDA graphs are made there, whatever their tensors lie on."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
 def out_of_memory(error: BaseException) -> str:
     """Whose memory an error says is too small, "the GPU" or "this machine"; "" if it says something else."""
-    if isinstance(error, torch.OutOfMemoryError):
+    on_gpu = isinstance(error, RuntimeError) and _NO_GPU_MEMORY.search(str(error))
+    if on_gpu or isinstance(error, torch.OutOfMemoryError):
         return "the GPU"
     short = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)))
     return "this machine" if short else ""

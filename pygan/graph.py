@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pygan import streams
+from pygan.device import current
 from pygan.state import State
 
 Step = Callable[[Any], dict[str, Tensor]]
@@ -32,29 +33,34 @@ class GraphedStep:
     """
 
     def __init__(self, step: Step, state: State, batch: Any, *, overlap: bool = True) -> None:
-        self._batch = type(batch)(*(torch.empty_like(tensor, device=state.device) for tensor in batch))
-        self._load(batch)
-        live = state.tensors()
-        before = {name: tensor.detach().clone() for name, tensor in live.items()}
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for i in range(_WARM_UP):
-                with streams.overlapping(overlap and i > 0):  # cuDNN measures its algorithms undisturbed
-                    step(self._batch)
-            with torch.no_grad():
-                for name, tensor in live.items():
-                    tensor.copy_(before[name])
-            state.refresh_()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # "thread_local": a feed may allocate on the GPU from its own threads meanwhile, which is none of our business.
-        with streams.overlapping(overlap), torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._logs = step(self._batch)
+        self._device = state.device
+        with current(self._device):
+            self._batch = type(batch)(*(torch.empty_like(tensor, device=state.device) for tensor in batch))
+            self._load(batch)
+            live = state.tensors()
+            before = {name: tensor.detach().clone() for name, tensor in live.items()}
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for i in range(_WARM_UP):
+                    with streams.overlapping(overlap and i > 0):  # cuDNN measures its algorithms undisturbed
+                        step(self._batch)
+                with torch.no_grad():
+                    for name, tensor in live.items():
+                        tensor.copy_(before[name])
+                state.refresh_()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            # "thread_local": a feed may allocate on the GPU from its own threads meanwhile, which is none of our
+            # business. The stream is named: PyTorch's own for recordings is of the GPU that recorded first.
+            recorded = torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local")
+            with streams.overlapping(overlap), recorded:
+                self._logs = step(self._batch)
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:
         self._load(batch)
-        self._graph.replay()
+        with current(self._device):  # on whose current stream it runs
+            self._graph.replay()
         return self._logs
 
     def _load(self, batch: Any) -> None:

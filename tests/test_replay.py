@@ -1,11 +1,13 @@
 """Replayed networks: the same bits on a GPU; on a CPU which shapes would be recorded, and how many are kept."""
 
+import contextlib
 import dataclasses
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from pygan import apply, gans, use
+from pygan import apply, device, gans, use
 from pygan.nn import place_
 from pygan.pixels import Picture
 from pygan.recipe import make
@@ -83,6 +85,114 @@ def test_what_cannot_be_recorded_stays_plain_and_says_so_once(capsys):
     assert capsys.readouterr().err.count("cannot be replayed") == 1
 
 
+def test_a_shape_that_there_is_no_memory_to_record_stays_plain_alone(capsys):
+    one = network("pix2pix")
+
+    class Small(Counted):
+        def _record(self, A, rng, options):
+            if A.shape[2] > 32:
+                self.recorded.append(tuple(A.shape))
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super()._record(A, rng, options)
+
+    replayed = Small(one)
+    for side in (64, 64, 64, 32, 32, 64, 32):
+        A = pictures(one, 1, side)
+        assert torch.equal(replayed(A), one.translate(A))
+    assert [shape[2] for shape in replayed.recorded] == [64, 32]
+    assert [shape[2] for shape in replayed.replayed] == [32, 32]
+    assert capsys.readouterr().err == ""
+
+
+def test_graphs_go_where_the_memory_that_they_hold_is_needed():
+    one = network("pix2pix")
+    replayed = Counted(one)
+    short = [RuntimeError("CUDA error: out of memory"), torch.OutOfMemoryError("CUDA out of memory.")]
+
+    class Crowded:
+        def translate(self, A, rng=None, **options):
+            if A.shape[2] > 64 or (A.shape[2] > 32 and replayed._graphs):
+                raise short[len(replayed._graphs) % 2]
+            return one.translate(A, rng, **options)
+
+    replayed._network = Crowded()
+    for n, side in ((1, 32), (1, 32), (2, 32), (2, 32), (1, 64), (1, 32)):
+        A = pictures(one, n, side)
+        assert torch.equal(replayed(A), one.translate(A))
+    assert replayed.recorded == [(1, 3, 32, 32), (2, 3, 32, 32), (1, 3, 32, 32)]
+    with pytest.raises(RuntimeError, match="out of memory"):  # graphs or not
+        replayed(pictures(one, 1, 96))
+
+
+class Pretended:
+    """What `Replay` and `GraphedStep` call of torch.cuda, with the rules that a GPU has. `calls`: in order."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.here, self.streams, self.fails = [], 0, ["default"], False
+        for name in ("Stream", "CUDAGraph", "graph", "stream", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(device, "current", self.current)
+
+    @contextlib.contextmanager
+    def current(self, where):
+        self.here += 1
+        yield
+        self.here -= 1
+
+    def Stream(self):
+        assert self.here, "a stream of whatever GPU is the current one"
+        return type("Stream", (), {"wait_stream": lambda self, other: None})()
+
+    def current_stream(self):
+        return type("Stream", (), {"wait_stream": lambda self, other: None})()
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before = list(self.streams)
+        self.streams.append(stream)
+        try:
+            yield
+        finally:
+            self.streams = before
+
+    def CUDAGraph(self):
+        assert self.here
+        return type("Graph", (), {"replay": lambda graph: self.calls.append(("replay", self.here))})()
+
+    @contextlib.contextmanager
+    def graph(self, graph, *, stream, capture_error_mode):
+        before = list(self.streams)
+        self.streams.append(stream)
+        self.calls.append(("record", capture_error_mode))
+        yield
+        if self.fails:  # PyTorch leaves its stream current then
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        self.streams = before
+
+
+def test_streams_and_graphs_are_of_the_gpu_of_the_network(monkeypatch):
+    one = network("pix2pix")
+    gpu, replayed = Pretended(monkeypatch), Replay(one)
+    replayed._records = True
+    A = pictures(one, 1)
+    for _ in range(4):
+        assert torch.equal(replayed(A), one.translate(A))
+    assert gpu.calls == [("record", "thread_local"), *[("replay", 1)] * 3]
+    assert gpu.here == 0
+    assert gpu.streams == ["default"]
+
+
+def test_where_recording_fails_the_stream_is_as_before(monkeypatch, capsys):
+    one = network("pix2pix")
+    gpu, replayed = Pretended(monkeypatch), Replay(one)
+    gpu.fails = replayed._records = True
+    A = pictures(one, 1)
+    for _ in range(3):
+        assert torch.equal(replayed(A), one.translate(A))
+    assert gpu.streams == ["default"]
+    assert "cannot be replayed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["pix2pix", "cogan"])
 def test_on_a_cpu_and_for_a_search_nothing_is_recorded(name):
     one = network(name)
@@ -94,8 +204,26 @@ def test_on_a_cpu_and_for_a_search_nothing_is_recorded(name):
 
 CASES = [
     ("pix2pix", {}, {}), ("pix2pix", {"test_dropout": True}, {}), ("cyclegan", {}, {"direction": "BtoA"}),
-    ("feature_gan", {}, {}), ("simgan", {}, {}), ("bigan", {}, {}),
+    ("feature_gan", {}, {}), ("simgan", {}, {}), ("bigan", {}, {}), ("stargan", {}, {"to": "Male"}),
 ]  # fmt: skip
+
+
+class Holds(TorchDispatchMode):
+    """Inside, what no CUDA graph can hold is an error: data that come from Python, and values that are read."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.name() not in ("aten::lift_fresh", "aten::_local_scalar_dense"), func.name()
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "fields", "options"), CASES)
+def test_a_graph_can_hold_a_translation(name, fields, options):
+    one = network(name, **fields)
+    A, rng = pictures(one, 1, **options), one.rng(0)
+    with torch.inference_mode(), Holds():
+        one.translate(A, rng, **options)
+    with pytest.raises(AssertionError, match="lift_fresh"), Holds():
+        one.rng(0)
 
 
 @pytest.mark.cuda
@@ -109,7 +237,7 @@ def test_replayed_is_bit_equal_to_plain(name, fields, options):
             assert torch.equal(replayed(A, one.rng(seed), **options), one.translate(A, one.rng(seed), **options)), (
                 f"batch of {n}, {side} pixels, seed {seed}"
             )
-    assert len(replayed._graphs) == (2 if replayed._records else 0)
+    assert len(replayed._graphs) == 2
 
 
 @pytest.mark.cuda

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from pygan import apply, pixels
+from pygan import apply, device, pixels
 from pygan.data import images
 from pygan.errors import UserError
 from pygan.pixels import Picture
@@ -137,7 +136,7 @@ class Work:
             if len(given) == 1:
                 return [error]
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not device.out_of_memory(error):
                 raise
             if len(given) == 1:
                 height, width = given[0].size
@@ -145,10 +144,3 @@ class Work:
                 return [UserError(f"cannot use {names[0]}: {fit}; use --tile")]
         # One by one: only one of them may be at fault.
         return [self._made([one], [name])[0] for one, name in zip(given, names, strict=True)]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, torch.OutOfMemoryError):
-        torch.cuda.empty_cache()
-        return True
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)

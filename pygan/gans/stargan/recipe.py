@@ -349,7 +349,7 @@ def translate(
     is told itself, (n, k) or (1, k), in place of `to`: see `codes`. Errors: UserError for names that the network does
     not know.
     """
-    code = _code_of(recipe, to).to(A.device) if code is None else code
+    code = _code_of(recipe, to, A.device) if code is None else code
     return G(A, code.expand(A.shape[0], -1)).clamp(-1.0, 1.0)
 
 
@@ -367,7 +367,7 @@ def codes(
     if batch is not None:
         stops.append(("as it is", _code(recipe, sets[0], own)))
     for name in to:
-        stops.append((name, _code_of(recipe, name).to(own.device).expand(own.shape[0], -1)))
+        stops.append((name, _code_of(recipe, name, own.device).expand(own.shape[0], -1)))
     for one in () if to else sets:
         # Of the labels of a second set nothing is known.
         label = own if one.first == 0 else own.new_zeros((own.shape[0], len(one.names)))
@@ -377,15 +377,18 @@ def codes(
     return stops
 
 
-def _code_of(recipe: Recipe, to: str) -> Tensor:
-    """What to tell G for a list of names, (1, k)."""
+def _code_of(recipe: Recipe, to: str, device: torch.device) -> Tensor:
+    """What to tell G for a list of names, (1, k); nothing is copied to the device, so a CUDA graph can hold it."""
     sets, names = _sets(recipe), _names(to)
     known = "; or ".join(", ".join(one.names) for one in sets)
     for one in sets:
         if names and set(names) <= set(one.names):
             if one.mode == "single" and len(names) > 1:
                 raise UserError(f"--to must name one of {', '.join(one.names)}, got {to!r}")
-            label = torch.tensor([[float(name in names) for name in one.names]])
+            label = torch.zeros((1, len(one.names)), device=device)
+            for k, name in enumerate(one.names):
+                if name in names:
+                    label[:, k].fill_(1.0)
             return _code(recipe, one, label)
     unknown = [name for name in names if not any(name in one.names for one in sets)]
     got = f"does not know {unknown[0]!r}" if unknown else f"got {to!r}" if to else "is missing"
