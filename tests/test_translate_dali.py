@@ -3,6 +3,7 @@
 import io
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -82,6 +83,39 @@ def test_after_the_end_pillow_decodes(decoder):
     decoder.close()
     assert decoder(jpeg(1)) is None
     assert pixels.read(jpeg(1), jpegs=decoder).size == (41, 40)
+
+
+@pytest.mark.dali
+@pytest.mark.parametrize("decoder", [None], indirect=True)
+def test_where_no_pipeline_starts_pillow_decodes_and_one_line_says_so(decoder, monkeypatch, capsys):
+    built = []
+
+    def fails():
+        built.append(1)
+        raise ValueError("device_id = 7 is no device\nmore of it")
+
+    monkeypatch.setattr(decoder, "_built", fails)
+    for k in range(3):
+        assert (pixels.read(jpeg(k), jpegs=decoder).pixels == pixels.read(jpeg(k)).pixels).all()
+    assert built == [1]
+    said = capsys.readouterr().err
+    assert said.count("NVIDIA DALI does not start (device_id = 7 is no device)") == 1
+
+
+@pytest.mark.dali
+@pytest.mark.parametrize("decoder", [None], indirect=True)
+def test_no_error_of_a_batch_ends_the_decoder(decoder, monkeypatch):
+    """A caller would wait for ever."""
+    build, fails = decoder._built, [MemoryError(), TypeError("what DALI may raise"), RuntimeError("a bad file")]
+
+    def built():
+        pipeline = build()
+        if fails:
+            monkeypatch.setattr(pipeline, "run", mock.Mock(side_effect=fails.pop()))
+        return pipeline
+
+    monkeypatch.setattr(decoder, "_built", built)
+    assert [decoder(jpeg(k)) is None for k in range(4)] == [True, True, True, False]
 
 
 def test_without_dali_one_line_says_what_it_costs(monkeypatch, capsys):

@@ -29,8 +29,9 @@ def on(device: torch.device) -> Iterator[DecodesJpeg | None]:
     try:
         decoder = Jpegs(torch.cuda.current_device() if device.index is None else device.index)
     except ImportError as error:
-        reason = str(error).strip().splitlines()[0]
-        say_once(f"JPEG files are decoded on the CPU, since NVIDIA DALI does not load ({reason}): {INSTALL}")
+        say_once(
+            f"JPEG files are decoded on the CPU, since NVIDIA DALI does not load ({_first_line(error)}): {INSTALL}"
+        )
         yield None
         return
     try:
@@ -45,7 +46,7 @@ class Jpegs:
     May be called from many threads, which wait: whatever came while a batch was being decoded is the next batch. A
     picture does not depend on its batch. Up to 3 levels of 255 from libjpeg (mean 0.004) on a GPU, none on a CPU.
     DALI's pipeline does not survive an error, so after one the pictures of the batch are left to Pillow, which tells
-    the bad one from the others, and another pipeline is built.
+    the bad one from the others, and another pipeline is built. Where none can be built, which is said, all are left.
 
     gpu: its number; None: on the CPU. Errors: ImportError where DALI is missing.
     """
@@ -57,7 +58,7 @@ class Jpegs:
         self._dali, self._gpu = nvidia.dali, gpu
         self._asked: queue.Queue[tuple[bytes, Future] | None] = queue.Queue()
         self._pipeline: Any = None
-        self._closed = False
+        self._closed = self._useless = False
         self._lock = threading.Lock()  # between asking and closing: nobody waits for an answer that never comes
         self._thread = threading.Thread(target=self._work, name="pygan-dali", daemon=True)
         self._thread.start()
@@ -65,7 +66,7 @@ class Jpegs:
     def __call__(self, data: bytes) -> np.ndarray | None:
         answer: Future = Future()
         with self._lock:
-            if self._closed:
+            if self._closed or self._useless:
                 return None
             self._asked.put((data, answer))
         return answer.result()
@@ -90,17 +91,21 @@ class Jpegs:
         self._pipeline = None
 
     def _decoded(self, files: list[bytes]) -> list[np.ndarray | None]:
-        if not files:
-            return []
+        if not files or self._useless:
+            return [None] * len(files)
         try:
-            if self._pipeline is None:
-                self._pipeline = self._built()
+            self._pipeline = self._pipeline or self._built()
+        except Exception as error:  # no driver, no memory; callers wait, so nothing may end this thread
+            self._useless = True
+            say_once(f"JPEG files are decoded on the CPU, since NVIDIA DALI does not start ({_first_line(error)})")
+            return [None] * len(files)
+        try:
             self._pipeline.feed_input("files", [np.frombuffer(file, np.uint8) for file in files])
             (made,) = self._pipeline.run()
             made = made.as_cpu()
             # Copied: the pipeline writes the next batch to the same memory.
             return [np.array(made.at(k)) for k in range(len(files))]
-        except RuntimeError:
+        except Exception:  # a bad file, or too little memory for all of them
             self._pipeline = None
             return [None] * len(files)
 
@@ -124,3 +129,7 @@ class Jpegs:
             )
         pipeline.build()
         return pipeline
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
