@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -59,13 +60,16 @@ def joined(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def grid(
-    columns: Mapping[str, Tensor], zoom_to: int = 96, *, under: Mapping[str, Sequence[str]] = MappingProxyType({})
+    columns: Mapping[str, Tensor],
+    zoom_to: int = 96,
+    *,
+    under: Mapping[str, Sequence[str | tuple[str, str]]] = MappingProxyType({}),
 ) -> Image.Image:
     """One row per item, one captioned column per name: nobody has to ask which ones are real. One column: a square.
 
     columns: {"input": (n, c, h, w), ...} in [-1, 1], c of 1 or 3; where all names are blank there is no line for them.
     Small pictures are enlarged by a whole factor until they are at least `zoom_to` pixels high. under: for some columns
-    a line of text below each picture, cut where it is too long.
+    a line below each picture: a text, or a pair of a text and the name of a file, of which `line_of` keeps what fits.
     """
     pixels = {name: to_uint8(images) for name, images in columns.items()}
     if len(pixels) == 1 and not under:
@@ -91,18 +95,30 @@ def grid(
             picture = to_image(image).convert("RGB").resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
             sheet.paste(picture, (left, top + _GAP + row * cell_h))
         for row, text in enumerate(under.get(name, ())):
-            line = _cut(text, width * zoom, font)
+            line = line_of(text, lambda line: font.getlength(line) <= width * zoom)
             draw.text((left + 2, top + _GAP + row * cell_h + height * zoom + 1), line, fill="black", font=font)
     return sheet
 
 
-def _cut(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """The beginning of a line that is at most `width` pixels wide, with dots where more of it was."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"
+def line_of(text: str | tuple[str, str], fits: Callable[[str], bool]) -> str:
+    """What fits of a text: its beginning. Of a pair the text whole, and of a file's name behind it the end, where it
+    differs from others, without the ending that all have. Dots stand for what was cut.
+    """
+    if isinstance(text, str):
+        if fits(text):
+            return text
+        while text and not fits(f"{text}…"):
+            text = text[:-1]
+        return f"{text}…"
+    lead, name = text
+    if fits(lead + name):
+        return lead + name
+    end = name.removesuffix(PurePosixPath(name).suffix)
+    if fits(lead + end):
+        return lead + end
+    while end and not fits(f"{lead}…{end}"):
+        end = end[1:]
+    return f"{lead}…{end}"
 
 
 def to_gif(frames: Iterable[Image.Image], few: Sequence[Image.Image], *, fps: float, dither: bool) -> bytes:

@@ -96,7 +96,7 @@ def sheet(trained: use.Trained, run: Path, groups: Sequence[Group], k: int, spec
                 index, distance, images = one.neighbours
                 for rank in range(k):
                     pairs = zip(distance[:, rank].tolist(), index[:, rank].tolist(), strict=True)
-                    under = [f"{far:.3g}  {_end(names[order[item]])}" for far, item in pairs]
+                    under = [(f"{far:.3g}  ", names[order[item]]) for far, item in pairs]
                     # Only the first column of a space bears its name, which may be wider than a picture.
                     caption = space if rank == 0 else " " * (len(block) + 1)
                     block.append((caption, images[:, rank].float().mul(1 / 127.5).sub(1.0), under))
@@ -164,11 +164,6 @@ def _part(feed: Any, field: str) -> Any:
     batch = feed.get(0)
     kinds = [name for name, tensor in batch._asdict().items() if tensor.dim() == 4]
     return feed.parts[kinds.index(field)]
-
-
-def _end(name: str) -> str:
-    """What tells a name from others, which begin alike: its end."""
-    return name if len(name) <= 8 else f"…{name[-7:]}"
 
 
 def _alike(images: Tensor, example: Tensor) -> Tensor:

@@ -319,12 +319,28 @@ def test_a_picture_of_the_training_set_is_its_own_neighbour(runs, monkeypatch):
     torch.testing.assert_close(columns["edges and colours (HOG)"], columns["sample"], atol=1 / 255, rtol=0)
     assert more["under"]["sample"] == ["x", "y", "v", "w"]
     # The names are those of the files: of A's pictures two of summer, of B's two of winter.
-    assert all(text.startswith("0  ") for text in more["under"]["pixels"])
+    assert all(distance == "0  " for distance, _ in more["under"]["pixels"])
     with given.training(trained, runs / "cyclegan") as feed:
         source = feed.parts[0].source
-        index = source.names().index(next(n for n in source.names() if n.endswith(more["under"]["pixels"][0][-5:])))
+        index = source.names().index(more["under"]["pixels"][0][1])
         pixels = torch.from_numpy(np.array(source.picture(index)))
     assert np.abs(pictures.to_uint8(batch.A)[0].astype(int) - pixels.numpy().astype(int)).max() == 0
+
+
+def test_names_under_pictures_are_whole_where_they_fit_else_their_ends():
+    def sixteen(line):
+        return len(line) <= 16
+
+    for name, shown in (
+        ("facade_1.png", "12.3  facade_1"),  # the ending goes first: all have it
+        ("a.png", "12.3  a.png"),
+        ("train/img_000123.jpg", "12.3  …mg_000123"),
+        ("n02381460_1001", "12.3  …1460_1001"),
+    ):
+        assert pictures.line_of(("12.3  ", name), sixteen) == shown
+    assert pictures.line_of("a small red bird", sixteen) == "a small red bird"
+    assert pictures.line_of("a small red bird with a beak", sixteen) == "a small red bir…"
+    assert pictures.line_of(("12.3  ", "abc"), lambda line: len(line) < 3) == "12.3  …"  # nothing fits: it ends
 
 
 def test_without_weights_of_inception_it_says_what_it_takes(runs, monkeypatch, tmp_path, capfd):
