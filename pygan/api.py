@@ -18,7 +18,7 @@ from torch import Tensor
 from pygan import apply, kinds, noise, use
 from pygan import device as devices
 from pygan.data import images, sources
-from pygan.errors import UserError
+from pygan.errors import UserError, say_once
 from pygan.rundir import as_path
 from pygan.tiles import MOST_PIXELS, Tiling
 
@@ -41,8 +41,18 @@ class Asked(TypedDict, total=False):
 _E = TypeVar("_E", bound=Encoded)
 _D = TypeVar("_D", bound=np.generic)
 
-# Two callers at once are no faster on one device, and a search by gradients (CoGAN's) is not for two threads.
+# Two callers at once are no faster on one device.
 _turn = threading.Lock()
+_forked = False
+
+
+def _in_a_fork() -> None:
+    """A fork has one thread: who held the turn is not there to give it back, nor are those that torch works with."""
+    global _turn, _forked
+    _turn, _forked = threading.Lock(), True
+
+
+os.register_at_fork(after_in_child=_in_a_fork)
 
 
 def load(run_or_file: str | os.PathLike[str], *, checkpoint: str = "last", device: str = "auto") -> Generator:
@@ -139,7 +149,7 @@ class Generator:
         made = []
         for first in range(0, len(given.pictures), batch):
             some, names = given.pictures[first : first + batch], given.names[first : first + batch]
-            with _on_the_device("give fewer at once (batch=1), or parts of it (tile=0)"):
+            with _on_the_device(self.device, "give fewer at once (batch=1), or parts of it (tile=0)"):
                 made += apply.translated(self.network, some, seed=seed, options=options, names=names, tile=tiling)
         return given.back(made)
 
@@ -182,7 +192,7 @@ class Generator:
         """
         if not isinstance(as_, str) or as_ not in noise.BACK:
             raise UserError(f"as_ must be one of {', '.join(noise.BACK)}, got {as_!r}")
-        with _on_the_device("ask for fewer at once (n)"), torch.inference_mode():
+        with _on_the_device(self.device, "ask for fewer at once (n)"), torch.inference_mode():
             asked = noise.read(self.card, n, text, z, where)
             made = self.network.generate(asked.n, self.network.rng(noise.checked(seed)), **asked.more)
         return noise.BACK[as_](made.clone(), self.device)  # a clone outside: inference tensors cannot be learned from
@@ -197,10 +207,13 @@ def _takes(card: use.Card, options: dict[str, str]) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _on_the_device(remedy: str) -> Iterator[None]:
-    """One caller's turn. Errors: UserError with what to do if the memory is too small."""
+def _on_the_device(device: torch.device, remedy: str) -> Iterator[None]:
+    """One caller's turn, in the network's own precision. Errors: UserError with what to do if memory is too small."""
+    if _forked and torch.get_num_threads() > 1:  # else torch may wait for threads of the parent for ever
+        say_once("a forked process computes with one thread; `spawn` or `forkserver` have all of them")
+        torch.set_num_threads(1)
     try:
-        with _turn:
+        with _turn, torch.autocast(device.type, enabled=False):
             yield
     except (MemoryError, RuntimeError) as error:
         if not (where := devices.out_of_memory(error)):

@@ -57,7 +57,7 @@ def _one(x: Any, takes: Sequence[int], most_pixels: int, name: str) -> Given:
     if isinstance(x, bytes):
         return Given([pixels.read(x, name=name, most_pixels=most_pixels)], [name], lambda made: to_image(made[0]))
     if isinstance(x, str | os.PathLike):
-        path = Path(x)
+        path = Path(os.fsdecode(x))
         return Given([pixels.read(path, most_pixels=most_pixels)], [str(path)], lambda made: to_image(made[0]))
     if isinstance(x, np.ndarray):
         return _array(x, takes, name, most_pixels)

@@ -69,6 +69,10 @@ class Card:
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(f"{where} does not say what its network takes; export it again with this pygan") from error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as the plain values that it is."""
+        return Card.from_dict, (self.to_dict(), "a pickled card")
+
     def direction(self, options: Mapping[str, str]) -> str:
         """The key of `channels` that those options mean."""
         return options.get("direction", next(iter(self.channels))) if "direction" in self.options else ""
@@ -124,6 +128,27 @@ class Trained:
     def rng(self, seed: int) -> Tensor:
         """Everything that is drawn in use (noise, dropout where the recipe keeps it on), from `seed`."""
         return new_rng(seed, self.device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as a file has it: the GAN's name, the recipe, the weights, and the device to go to."""
+        weights = {name: tensor.cpu() for name, tensor in self.net.state_dict().items()}
+        recipe = recipes.to_dict(self.recipe)
+        return _unpickled, (gans.name_of(self.gan), recipe, weights, self.images_seen, str(self.device))
+
+
+def built(
+    gan: ModuleType, recipe: BaseRecipe, weights: dict[str, Tensor], images_seen: int, place: torch.device, said: Path
+) -> Trained:
+    """A network with these weights, on its device. said: where they are from. Errors: UserError if they do not fit."""
+    net = gan.generator(recipe)
+    checkpoint.copy_into(net.state_dict(), weights, said)
+    return Trained(gan, recipe, place_(net, place).requires_grad_(False), images_seen, place)
+
+
+def _unpickled(name: str, values: Mapping[str, Any], weights: dict[str, Tensor], images_seen: int, on: str) -> Trained:
+    """The network of a pickle. Errors: UserError, for a device that is not here too."""
+    gan, said = gans.load(name), Path("a pickled network")
+    return built(gan, recipes.from_dict(gan.Recipe, values, str(said)), weights, images_seen, device.choose(on), said)
 
 
 def card_of(gan: ModuleType, recipe: BaseRecipe, net: nn.Module, images_seen: int) -> Card:
@@ -202,10 +227,7 @@ def load(run: Path, name: str, device_name: str) -> Trained:
     where = device.choose(device_name)
     averaged = "G_ema.safetensors" in found.facts["files"]
     file = found.folder / ("G_ema.safetensors" if averaged else "G.safetensors")
-    net = gan.generator(recipe)
-    checkpoint.copy_into(net.state_dict(), checkpoint.read(file), file)
-    net = place_(net, where).requires_grad_(False)
-    return Trained(gan, recipe, net, found.images_seen, where)
+    return built(gan, recipe, checkpoint.read(file), found.images_seen, where, file)
 
 
 def _choose(run: Path, name: str, gan: str) -> checkpoint.Found:

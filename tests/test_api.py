@@ -1,8 +1,12 @@
 """pygan as a library: any kind of picture in, the same kind out, and the very results of the command line."""
 
+import copy
+import dataclasses
 import io
 import os
+import pickle
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +19,7 @@ import torch
 from PIL import Image
 
 import pygan
-from pygan import loop, pictures, tiles, use
+from pygan import api, export, loop, pictures, tiles, use
 from pygan.__main__ import main
 from pygan.data import images
 from pygan.data import text as texts
@@ -484,6 +488,114 @@ def test_the_device_works_for_one_caller_at_a_time(g):
     for thread in threads:
         thread.join()
     assert most == [1] * 5
+
+
+def test_the_precision_around_it_is_not_its_own(g, runs):
+    x, birds = noise(), pygan.load(runs("began"))
+    alone, made = g(x), birds.generate(2, as_="numpy")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert np.array_equal(g(x), alone)
+        assert np.array_equal(birds.generate(2, as_="numpy"), made)
+        assert torch.is_autocast_enabled("cpu")
+
+
+# --- copies and other processes ---
+
+
+@pytest.fixture(scope="module")
+def held(runs, tmp_path_factory):
+    """A function from what holds a network ("run" or a kind of file) to its path."""
+    folder = tmp_path_factory.mktemp("held")
+
+    def path(kind):
+        made = folder / f"G{export.ENDINGS.get(kind)}"
+        if kind != "run" and not made.exists():
+            export.export(runs("began"), kind, made, batch=1 if kind == "pt2" else 0)
+        return runs("began") if kind == "run" else made
+
+    return path
+
+
+@pytest.mark.parametrize("kind", ["run", "safetensors", "onnx", "torchscript", "pt2"])
+def test_a_pickle_and_a_copy_are_the_same_network(held, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(held(kind).parent)
+    g = pygan.load(held(kind).name, device="cpu")
+    monkeypatch.chdir(tmp_path)  # where a name alone means another file
+    expected = g.generate(1, seed=3, as_="torch")
+    for other in (pickle.loads(pickle.dumps(g)), copy.deepcopy(g), copy.copy(g)):
+        assert torch.equal(other.generate(1, seed=3, as_="torch"), expected)
+        assert (other.card, str(other), other.device) == (g.card, str(g), g.device)
+    assert pickle.loads(pickle.dumps(g.card)) == copy.deepcopy(g.card) == g.card
+
+
+def test_a_copy_has_weights_of_its_own(held):
+    g = pygan.load(held("run"), device="cpu")
+    other, before = copy.deepcopy(g), g.generate(1, as_="numpy")
+    for parameter in other.network.net.parameters():
+        parameter.zero_()
+    assert np.array_equal(g.generate(1, as_="numpy"), before)
+    assert not np.array_equal(other.generate(1, as_="numpy"), before)
+
+
+def test_a_pickle_of_what_is_not_there_any_more_is_one_line(held, runs, tmp_path):
+    path = tmp_path / "G.pt"
+    path.write_bytes(held("torchscript").read_bytes())
+    pickled = pickle.dumps(pygan.load(path, device="cpu"))
+    export.export(runs("began"), "torchscript", path, half=True, overwrite=True)
+    with pytest.raises(pygan.UserError, match="is another file now than when it was opened; load it again"):
+        pickle.loads(pickled)
+    path.unlink()
+    with pytest.raises(pygan.UserError, match="is neither a run directory nor a file"):
+        pickle.loads(pickled)
+    there = dataclasses.replace(pygan.load(held("run"), device="cpu").network, device=torch.device("cuda:99"))
+    with pytest.raises(pygan.UserError, match="--device cuda"):
+        copy.deepcopy(there)
+
+
+class Painted(torch.utils.data.Dataset):
+    """Pictures that a network makes in the worker that asks for them."""
+
+    def __init__(self, g):
+        self.g = g
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, k):
+        return self.g.generate(seed=k, as_="torch")[0]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["run", "onnx"])
+def test_workers_of_a_loader_have_it(held, kind, two_threads):
+    """Forked, where the threads of the parent's network are not."""
+    g = pygan.load(held(kind), device="cpu")
+    expected = torch.stack([Painted(g)[k] for k in range(3)])
+    loader = torch.utils.data.DataLoader(Painted(g), batch_size=3, num_workers=1, timeout=30)
+    (made,) = loader
+    assert torch.allclose(made, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["run", "onnx"])
+def test_a_fork_waits_for_nobody(held, kind, two_threads):
+    """Neither for whoever had the turn when it was made, nor for the threads that the parent computes with."""
+    g = pygan.load(held(kind), device="cpu")
+    expected = g.generate(seed=1, as_="torch")
+    with api._turn:
+        child = os.fork()
+        if not child:
+            signal.alarm(30)  # a hang ends too
+            made = g.generate(seed=1, as_="torch")
+            os._exit(0 if torch.allclose(made, expected, atol=1e-5) else 1)
+        _, status = os.waitpid(child, 0)
+    assert status == 0
 
 
 def test_train_is_what_the_command_line_calls(tmp_path):

@@ -20,7 +20,7 @@ from pygan import apply, export, exported, gans, use
 from pygan.data import Facts
 from pygan.errors import UserError
 from pygan.export import mask, network, prove, record
-from pygan.exported import facts
+from pygan.exported import facts, onnx_file
 from pygan.nn import NormAct, place_
 from pygan.ops import philox
 from pygan.pixels import Picture
@@ -357,9 +357,11 @@ def test_what_is_made_of_pixels_is_said_for_those_without_pygan():
     assert back["shows"].startswith("lightness")
     edges = told_by("pix2pix", Facts(channels=(1, 3)), direction="BtoA", input_transform="canny", **LITTLE)
     assert edges["prepare"] == "as they are"
+    assert all(told["depth"].startswith("8 bits") for told in (forward, back, edges))
     labels = told_by("pix2pix", Facts(channels=(12, 3)), direction="AtoB", **LITTLE)
     assert labels["prepare"].startswith("a map of labels")
     assert labels["shows"] == "pixels"
+    assert labels["depth"].startswith("any")
     planes = json.loads(labels["planes"])
     assert len(planes) == 12
     assert planes["window"] == "#0055ff"
@@ -388,6 +390,31 @@ def test_noise_and_places_are_told_for_those_without_pygan():
     points = told_by("gawwn", asked=FIXED, where="keypoints")
     assert points["where"].split()[1] == "points:"
     assert told_by("began", asked=FIXED)["noise_distribution"].startswith("uniform")
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_that_a_search_is_not_proven_is_told(half, tmp_path):
+    """CoGAN's generator is compared; what its search finds by rounded weights is another thing."""
+    export.write_safetensors(trained("cogan"), tmp_path / "G.safetensors", half=half)
+    export.write_safetensors(trained("pix2pix", **STILL), tmp_path / "other.safetensors", half=half)
+    with safetensors.safe_open(tmp_path / "G.safetensors", framework="pt") as file:
+        told = file.metadata()["translation"]
+    assert told.startswith("a search")
+    assert ("there is no tolerance" in told) == half
+    with safetensors.safe_open(tmp_path / "other.safetensors", framework="pt") as file:
+        assert "translation" not in file.metadata()
+
+
+def test_data_that_became_other_data_is_not_compared_on(tmp_path, monkeypatch, capsys):
+    one = trained("gawwn", Facts(channels=(3,), text_dim=64))
+    other = trained("gawwn", Facts(channels=(3,), text_dim=32))
+    items = other.gan.example(other.recipe, "cpu")
+    monkeypatch.setattr(prove.given, "held_out", lambda *_: iter([items]))
+    assert prove.batch_of(other, tmp_path, 1)[1]
+    batch, held_out = prove.batch_of(one, tmp_path, 1)
+    assert not held_out
+    assert batch.text.shape[1] == 64
+    assert "is other than what the network was trained with. The file is compared on made-up" in capsys.readouterr().err
 
 
 def test_only_weights_that_are_used_are_in_a_file(tmp_path):
@@ -610,6 +637,35 @@ def test_torchscript_that_does_more_than_compute_is_not_opened(tmp_path):
     script = torch.jit.script(Writes(str(tmp_path / "written")))
     torch.jit.save(script, tmp_path / "writes.pt", _extra_files={"pygan.json": json.dumps(table)})
     _refused(tmp_path / "writes.pt", r"calls torch\.save")
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torchscript", "pt2"])
+def test_graphs_that_break_while_they_compute_are_one_line(kind, tmp_path, capfd):
+    class Breaking(torch.nn.Module):
+        def forward(self, *inputs):
+            (z,) = inputs
+            place = (z[0, :1] > 5).long() * 1000  # there is none
+            return z.index_select(1, place)[:, :, None, None].expand(-1, 3, 16, 16)
+
+    form = network.form(trained("dcgan"), network.Asked(batch=1))
+    form = dataclasses.replace(form, module=Breaking())
+    path = tmp_path / f"G{export.ENDINGS[kind]}"
+    record.WRITERS[kind](form, facts.write(form.card, semantics="kept", precision="float32", kind=kind), path)
+    made = exported.load(path, "cpu")
+    assert made.generate(1, z=torch.zeros((1, form.card.z))).shape == (1, 3, 16, 16)
+    with pytest.raises(UserError, match="cannot be computed with") as caught:
+        made.generate(1, z=torch.full((1, form.card.z), 10.0))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_weights_elsewhere_are_found_however_they_are_written():
+    for tag in (b"\n", b"\x8a\x00", b"\x8a\x80\x80\x00"):
+        for length in (b"\x08", b"\x88\x00", b"\x88\x80\x00"):
+            entry = tag + length + b"location"
+            assert onnx.StringStringEntryProto.FromString(entry).key == "location"
+            assert onnx_file._ELSEWHERE.search(b"before" + entry)
+    assert not onnx_file._ELSEWHERE.search(b"the location of it")
 
 
 def test_weights_of_another_file_are_not_read(tmp_path):

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pygan.use import Trained
 
 ENDINGS = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2", "safetensors": ".safetensors", "hub": ""}
+# What a file says, and the command where it matters, of a translation that is no pass through the network.
+_SEARCH = "a search for the noise whose picture is nearest; the file was compared with the run on pictures from noise"
+_SEARCH_IN_HALF = "; by weights of 16 bits the search may end elsewhere, for which there is no tolerance"
 _OTHER_ENDINGS = {"torchscript": (".pt", ".ts")}
 
 
@@ -171,10 +174,12 @@ def write_safetensors(trained: Trained, path: Path, *, half: bool = False, seman
 
     semantics: what the header says of dropout and batch statistics, "kept" as the run has them, or "frozen".
     """
-    from pygan.export import weights
+    from pygan.export import network, weights
     from pygan.exported import facts
 
     table = facts.write(trained.card, semantics=semantics, precision=_precision(half), kind="safetensors")
+    if network.searches(trained):
+        table["translation"] = _SEARCH + _SEARCH_IN_HALF * half
     weights.write(trained, table, path, half=half)
 
 
@@ -214,18 +219,16 @@ def _file(
 ) -> tuple[Form, Proof]:
     """Write `new` and prove it."""
     from pygan import exported
-    from pygan.export import network, prove, record, weights
+    from pygan.export import network, prove, record
     from pygan.exported import facts
 
-    semantics, precision = "frozen" if asked.frozen else "kept", _precision(asked.half)
+    semantics = "frozen" if asked.frozen else "kept"
     if kind == "safetensors":
         forms = network.every(trained, asked)
-        whole = forms[0].trained
-        table = facts.write(whole.card, semantics=semantics, precision=precision, kind=kind)
-        weights.write(whole, table, new, half=asked.half)
+        write_safetensors(forms[0].trained, new, half=asked.half, semantics=semantics)
     else:
         forms = [network.form(trained, asked)]
-        table = facts.write(forms[0].card, semantics=semantics, precision=precision, kind=kind)
+        table = facts.write(forms[0].card, semantics=semantics, precision=_precision(asked.half), kind=kind)
         record.WRITERS[kind](forms[0], table, new)
     usual = prove.HALF_TOLERANCE if asked.half else prove.TOLERANCE
     made = exported.load(new, "cpu")
@@ -272,6 +275,7 @@ def _in_memory() -> Iterator[None]:
 def _tell(path: Path, made: Form, proof: Proof, kind: str) -> None:
     """Say what was written, and what is proven of it."""
     from pygan import log
+    from pygan.export import network
 
     out, card = log.console(), made.card
     lines = [f"file       {path}, {path.stat().st_size / 1e6:.1f} MB"]
@@ -292,6 +296,8 @@ def _tell(path: Path, made: Form, proof: Proof, kind: str) -> None:
         f"proof      largest difference from the run {proof.largest:.2g} ({proof.grey_levels:.2g} grey levels) in "
         f"{proof.images} images of {of} inputs ({shapes}); tolerance {proof.tolerance:.2g}"
     )
+    if kind == "safetensors" and made.asked.half and network.searches(made.trained):
+        lines.append(f"translates {_SEARCH}{_SEARCH_IN_HALF}")
     for line in lines:
         out.print(line, markup=False)
 

@@ -170,6 +170,11 @@ def _act(trained: Trained, card: Card, asked: Asked) -> str:
     return usual
 
 
+def searches(trained: Trained) -> bool:
+    """Does the network translate, but not by a forward pass?"""
+    return "translate" in trained.card.acts and not _in_one_pass(trained.gan, trained.recipe)
+
+
 def _in_one_pass(gan: ModuleType, recipe: BaseRecipe) -> bool:
     """Does a forward pass translate a picture? Where noise is G's input it needs a way back (`reconstruct`)."""
     return outputs.paints_from_pictures(gan, recipe) or hasattr(gan, "reconstruct")

@@ -154,10 +154,18 @@ def batch_of(trained: Trained, run: Path, number: int) -> tuple[Any, bool]:
     """
     try:
         batches = list(given.held_out(trained, run, number))
-        return type(batches[0])(*(torch.cat(parts) for parts in zip(*batches, strict=True))), True
+        batch = type(batches[0])(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
+        if _kinds(batch) != _kinds(trained.gan.example(trained.recipe, "meta")):
+            raise UserError(f"the data of {run} is other than what the network was trained with")
+        return batch, True
     except (UserError, OSError) as reason:
         say(f"{reason}. The file is compared on made-up inputs")
         return _made_up(trained), False
+
+
+def _kinds(batch: Any) -> list[tuple[int, ...]]:
+    """Of each tensor its shape without the number of items; of pictures their channels."""
+    return [tuple(tensor.shape[1:2] if tensor.dim() == 4 else tensor.shape[1:]) for tensor in batch]
 
 
 def _pictures(trained: Trained, batch: Any, way: str) -> Tensor:

@@ -15,15 +15,22 @@ from pygan.exported.network import label_code, usual_where
 from pygan.recipe import BaseRecipe
 from pygan.use import Card
 
-_ORDER = {1: "grey", 2: "a, b of Lab", 3: "red, green, blue", sources.N_CLASSES: "one plane per label"}
+_ORDER = {
+    1: "grey, of colours 0.299 red + 0.587 green + 0.114 blue",
+    2: "a, b of Lab",
+    3: "red, green, blue",
+    sources.N_CLASSES: "one plane per label",
+}
 _PREPARED = {
-    "canny": "edges by Canny's method, thresholds 128 and 128, of the grey picture; black on white",
-    "grey": "0.299 red + 0.587 green + 0.114 blue",
-    "lab": "lightness L of CIE Lab (D65), 0 to 100, as L / 50 - 1",
+    "canny": "edges of the grey picture by OpenCV's Canny, thresholds 128 and 128, black on white; a picture of pure "
+    "black and white alone is taken as it is",
+    "grey": "0.299 red + 0.587 green + 0.114 blue, rounded to 8 bits",
+    "lab": "lightness L of CIE Lab (D65), 0 to 100, as L / 50 - 1, rounded to steps of 1 / 127.5",
     "mask": "rows h/4 to h/4 + h/2 and columns w/4 to w/4 + w/2, rounded down, made white (1) before padding",
     "labels": "a map of labels: one plane per label, 1 where it is and -1 elsewhere",
 }
-_LAB_BACK = "a and b of CIE Lab (D65), as a / 110 and b / 110"
+_LAB_BACK = "a and b of CIE Lab (D65), as a / 110 and b / 110, rounded to steps of 1 / 127.5"
+_DEPTH = "any; white is 1 and black -1: 65535 of 16 bits, 1.0 of floats"
 _MADE = {
     "pixels": "pixels",
     "ab": "a / 110 and b / 110 of CIE Lab (D65), beside the lightness L = 50 (input + 1)",
@@ -49,7 +56,7 @@ def of_pictures(card: Card, gan: ModuleType, recipe: BaseRecipe) -> dict[str, st
         "least": str(card.least),
         "padding": "by reflection at the right and bottom to the multiple, and at least the least; cut away from the "
         "output",
-        "depth": "any; white is 1 and black -1: 65535 of 16 bits, 1.0 of floats",
+        "depth": "8 bits: others are rounded to them before anything else" if _of_8_bits(card) else _DEPTH,
         "alpha": "a picture with alpha is laid on white; its alpha is the output's",
     }
     if sources.N_CLASSES in (given, made):
@@ -98,6 +105,11 @@ def _shown(card: Card, made: int) -> str:
     if card.prepare == "lab":
         return _MADE["lightness" if _backward(card) else "ab"]
     return _MADE["pixels"]
+
+
+def _of_8_bits(card: Card) -> bool:
+    """Is the input made of a picture by what takes 8 bits alone?"""
+    return card.prepare in ("canny", "grey", "lab", "mask")
 
 
 def _backward(card: Card) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pygan import gans
+from pygan import device as devices
+from pygan import exported, gans
 from pygan import recipe as recipes
 from pygan.errors import UserError
 from pygan.ops.philox import new_rng
@@ -28,6 +30,20 @@ class Exported:
     device: torch.device
     where: str  # the file, for errors
     run: Callable[[Mapping[str, Tensor]], Tensor]
+    file: Path = field(init=False)  # the same, wherever the process goes
+    size: int = field(init=False)  # of the file, in bytes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "file", Path(self.where).absolute())
+        object.__setattr__(self, "size", self.file.stat().st_size)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the place of the file, which is opened anew."""
+        return opened_again, (self.file, str(self.device), self.card.to_dict(), self.size)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Exported:
+        """Itself: there is nothing in it that could be changed."""
+        return self
 
     def translate(self, A: Tensor, rng: Tensor | None = None, **options: Any) -> Tensor:
         """(n, c, h, w) in [-1, 1] -> images in [-1, 1], float32 on the CPU; see `use.Network`.
@@ -107,7 +123,7 @@ class Exported:
         """Where the file takes a fixed number: as often as needed, the last time with copies of the last one."""
         size = self.card.batch
         if size in (0, n):
-            return self.run(given)
+            return self._computed(given)
         if "z" in given and self.card.statistics == "own":
             raise UserError(
                 f"{self.where} takes {size} at once and its norms see all of them, got {n}: give it {size}, or export "
@@ -125,8 +141,28 @@ class Exported:
                 name: x if name == "seed" else torch.cat((x, x[-1:].expand(size - count, *x.shape[1:])))
                 for name, x in part.items()
             }
-            made.append(self.run(filled)[:count])
+            made.append(self._computed(filled)[:count])
         return torch.cat(made)
+
+    def _computed(self, given: Mapping[str, Tensor]) -> Tensor:
+        """What the file makes of inputs that it should take. Errors: UserError if it breaks; where memory is short."""
+        try:
+            return self.run(given)
+        except UserError:
+            raise
+        except Exception as error:  # what a damaged graph raises is anything
+            if devices.out_of_memory(error):
+                raise
+            why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(f"{self.where} cannot be computed with ({why.strip()[:160]}); export it again") from error
+
+
+def opened_again(path: Path, device: str, card: Mapping[str, Any], size: int) -> Exported:
+    """The network of a file that was open before, in another process. Errors: UserError if it is another file now."""
+    made = exported.load(path, device)
+    if not isinstance(made, Exported) or made.card.to_dict() != card or made.size != size:
+        raise UserError(f"{path} is another file now than when it was opened; load it again")
+    return made
 
 
 def wrong_size(card: Card, height: int, width: int) -> str:

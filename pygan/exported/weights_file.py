@@ -12,8 +12,7 @@ from pygan import device as devices
 from pygan import recipe as recipes
 from pygan.errors import UserError
 from pygan.exported import facts
-from pygan.nn import place_
-from pygan.use import Trained
+from pygan.use import Trained, built
 
 
 def read(path: Path, device: str = "auto") -> Trained:
@@ -41,6 +40,4 @@ def read(path: Path, device: str = "auto") -> Trained:
     if expected != shapes:
         first = min(name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name))
         raise UserError(f"{path} does not fit the recipe in it: tensor {first!r} differs; export it again")
-    net = gan.generator(recipe)
-    checkpoint.copy_into(net.state_dict(), checkpoint.read(path), path)
-    return Trained(gan, recipe, place_(net, where).requires_grad_(False), card.images_seen, where)
+    return built(gan, recipe, checkpoint.read(path), card.images_seen, where, path)

@@ -34,7 +34,7 @@ def gradients_for(tensors: Iterable[Tensor]) -> Iterator[None]:
 def wants(leaf: Tensor) -> bool:
     """Is the gradient of this leaf (a weight) asked for in the running backward pass?
 
-    On a GPU where several threads ask at once: by any of them.
+    On a GPU, where the asking thread is not known: by any thread inside `gradients_for`, if there is one.
     """
     asked = _wanted.get(threading.get_ident())
     if asked is not None or not leaf.is_cuda:
