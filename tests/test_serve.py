@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import contextlib
 import dataclasses
+import gzip
 import io
 import json
 import re
@@ -151,6 +152,15 @@ def test_head_is_get_without_a_body_and_other_methods_are_told(client):
         error_of(client.get(path), 404)
 
 
+def test_what_can_befall_any_request_is_described(client):
+    """Also what is answered before it is known which route is asked."""
+    description = client.get("/openapi.json").json()
+    for path, methods in description["paths"].items():
+        for method, told in methods.items():
+            assert {"400", "408", "421", "500", "503"} <= set(told["responses"]), (path, method)
+            assert ("403" in told["responses"]) == (method == "post")
+
+
 # Pictures
 
 
@@ -235,6 +245,8 @@ def test_what_is_no_picture_is_told_in_one_line(client):
     error_of(client.post("/v1/translate/plain", content=data, headers={"Content-Type": "text/plain"}), 415, "image/png")
     error_of(client.post("/v1/translate/plain", content=data), 415)
     error_of(client.post("/v1/translate/plain/batch", content=data, headers=PNG), 415, "multipart")
+    error_of(post(client, gzip.compress(data), headers={"Content-Encoding": "gzip"}), 415, "gzip")
+    assert post(client, data, headers={"Content-Encoding": "Identity"}).status_code == 200
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(client, server):
@@ -273,6 +285,38 @@ def test_many_pictures_in_one_form(client):
     error_of(client.post("/v1/translate/plain/batch", files=[("image", ("a", data))] * 5), 422, "4 fields")
     error_of(client.post("/v1/translate/plain/batch", files={"picture": ("a", data)}), 422, "picture")
     error_of(client.post("/v1/translate/plain", files=[("image", ("a", data))] * 2), 422)
+
+
+def test_a_form_of_more_than_the_memory_for_pixels_is_done_bit_by_bit(own):
+    network = Negative()
+    running, client = own(network, most_pixels=1000, batch=1)
+    network.gate.clear()
+    files = [("image", (f"{k}", picture(k, (24, 40))[1])) for k in range(12)]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        held = pool.submit(client.post, "/v1/translate/plain/batch", files=files)
+        until(lambda: running.house._pixels == 8 * 24 * 40)
+        network.gate.set()
+        for k, one in enumerate(held.result().json()["results"]):
+            assert np.array_equal(pixels_of(base64.b64decode(one["image"])), 255 - picture(k, (24, 40))[0])
+    assert f'pygan_pixels_total{{model="plain"}} {12 * 24 * 40}.0' in client.get("/metrics").text
+
+
+def test_a_form_that_takes_long_to_read_holds_nobody_up(own, monkeypatch):
+    from pygan.serve import intake
+
+    gate, plain = threading.Event(), intake.pictures
+
+    def slow(*args):
+        assert gate.wait(60)
+        return plain(*args)
+
+    monkeypatch.setattr(intake, "pictures", slow)
+    _, client = own()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        held = pool.submit(client.post, "/v1/translate/plain", files={"image": ("a", picture()[1])})
+        assert client.get("/health").status_code == 200
+        gate.set()
+        assert held.result().status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -523,26 +567,65 @@ def test_slow_clients_are_not_waited_for(own, monkeypatch):
     assert client.get("/health").status_code == 200
 
 
-def test_a_client_that_does_not_take_its_answer_is_left(own, monkeypatch):
+@contextlib.contextmanager
+def takes_nothing(port, *requests):
+    """A client that asks, and has no room for the answers."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", port))
+        sock.sendall(b"".join(requests))
+        yield sock
+
+
+def large(more=b""):
+    """A request whose answer has 6,750,128 bytes, more than the system keeps on its way."""
+    data = png(np.zeros((1500, 1500, 3), np.uint8))
+    head = HEAD.replace(b"plain", b"plain?format=npy") + more
+    return head + f"Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [(large(),), (large(b"Connection: close\r\n"),), (large(), b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")],
+    ids=["kept", "closed", "asked again"],
+)
+def test_a_client_that_does_not_take_its_answer_is_left(own, monkeypatch, requests):
     from pygan.serve import server
 
     monkeypatch.setattr(server, "_STUCK_S", 0.2)
     monkeypatch.setattr(server, "_KEEP_S", 0.2)
-    running, client = own(connections=1000, most_pixels=1 << 24)
-    _, data = picture(0, (1500, 1500))
-    for more in (b"", b"Connection: close\r\n"):  # on a connection that is kept, and one that is not
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.connect(("127.0.0.1", running.port))
-            sock.sendall(
-                HEAD.replace(b"plain", b"plain?format=npy")
-                + more
-                + f"Content-Length: {len(data)}\r\n\r\n".encode()
-                + data
-            )
-            until(lambda: len(running.server_state.connections) == 1)
-            until(lambda: not running.server_state.connections, seconds=30)
+    running, client = own(most_pixels=1 << 24)
+    with takes_nothing(running.port, *requests):
+        until(lambda: len(running.server_state.connections) == 1)
+        until(lambda: not running.server_state.connections, seconds=30)
     assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(("at_once", "enough"), [(1_500_000, True), (100, False)])
+def test_a_client_may_take_its_answer_slowly_but_not_in_crumbs(own, monkeypatch, at_once, enough):
+    from pygan.serve import server
+
+    monkeypatch.setattr(server, "_STUCK_S", 1.0)
+    running, _ = own(most_pixels=1 << 24)
+    got = 0
+    with takes_nothing(running.port, large(b"Connection: close\r\n")) as sock:
+        while chunk := sock.recv(at_once, socket.MSG_WAITALL):
+            got += len(chunk)
+            time.sleep(0.4)
+            if not (enough or running.server_state.connections):
+                break  # what the system had on its way may still come
+    assert (got > 6_750_000) == enough
+
+
+def test_all_answers_that_wait_to_be_taken_have_a_limit(own):
+    running, client = own(most_pixels=1 << 24, most_bytes=100_000)
+    with takes_nothing(running.port, large()):
+        until(lambda: running.house.unsent() > 8 * 100_000)
+        refused = post(client, picture()[1])
+        error_of(refused, 429, "answers")
+        assert refused.headers["retry-after"] == "1"
+    until(lambda: running.house.unsent() == 0)
+    assert post(client, picture()[1]).status_code == 200
 
 
 def test_too_many_connections_are_told(own):
@@ -644,14 +727,14 @@ def test_requests_sent_ahead_are_answered_in_order(server):
         b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: " + b"x" * 500_000 + b"\r\n\r\n",
         b"POST /v1/translate/plain HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",  # of HTTP/1.1 a name is asked
         b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_told(server, request_line, capfd):
     got = raw(server.port, request_line)
-    assert set(re.findall(rb"HTTP/1.1 (\d+)", got)) in ({b"400"}, {b"415"})
+    assert re.findall(rb"HTTP/1.1 (\d+)", got)[-1] in (b"400", b"415")
     json.loads(got.rpartition(b"\r\n\r\n")[2])
     assert capfd.readouterr().err == ""
 
@@ -677,6 +760,30 @@ def test_a_bent_name_is_not_answered(client):
         ":",
     ):
         error_of(client.get("/v1/models", headers={"Host": host}), 421)
+
+
+def test_a_client_that_says_no_name_is_no_browser(server):
+    """HTTP/1.0, as some load balancers ask whether a server is well."""
+    assert raw(server.port, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
+    assert raw(server.port, b"GET /health HTTP/1.0\r\nHost: evil.example\r\n\r\n").startswith(b"HTTP/1.1 421")
+    assert raw(server.port, b"GET /health HTTP/1.0\r\nHost:\r\n\r\n").startswith(b"HTTP/1.1 421")
+    asks = HEAD.replace(b"1.1", b"1.0").replace(b"Host: localhost", b"Origin: http://evil.example")
+    assert raw(server.port, asks + b"Content-Length: 1\r\n\r\nx").startswith(b"HTTP/1.1 403")
+
+
+def test_behind_a_proxy(own):
+    """Which speaks TLS to the browser, and calls the server by another name, as some do."""
+    _, client = own(names=("PyGAN.example",), api_key=KEY)
+    for host in ("pygan.example", str(client.base_url.netloc, "ascii")):
+        through = {"Host": host, "Origin": "https://pygan.example", "Sec-Fetch-Site": "same-origin"}
+        given = client.post("/login", data={"key": KEY}, headers=through)
+        assert given.status_code == 303
+        assert given.headers["set-cookie"].endswith("; Secure")
+        answer = post(client, picture()[1], headers=through | {"Cookie": given.headers["set-cookie"].partition(";")[0]})
+        assert answer.status_code == 200
+        error_of(post(client, b"", headers=through | {"Origin": "https://evil.pygan.example"}), 403)
+    plainly = client.post("/login", data={"key": KEY}, headers={"Origin": str(client.base_url).rstrip("/")})
+    assert "Secure" not in plainly.headers["set-cookie"]
 
 
 def test_a_name_can_be_allowed(own):

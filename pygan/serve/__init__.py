@@ -73,15 +73,12 @@ def serve(runs: Sequence[str], settings, *, port: int = 8000, checkpoint: str = 
 
     Returns 0; 1 if something that was accepted could not be finished in time. Errors: UserError.
     """
-    from pygan import log, nn, use
+    from pygan import log, use
     from pygan.serve import app, server
 
     paths = names(runs)
     with server.bound(settings.host, port) as sock:  # before anything that takes long
         networks = {name: use.network(path, checkpoint, device) for name, path in paths.items()}
-        for network in networks.values():
-            if isinstance(network, use.Trained):  # a file's own runtime has packed its weights already
-                nn.pack_(network.net)
         made = app.create(networks, settings)
         out = log.console()
         for name, network in networks.items():

@@ -128,7 +128,7 @@ class _Routes:
             return _login_page("That is not the key.", {"WWW-Authenticate": 'Bearer realm="pygan"'})
         headers = {"Location": "/"}
         if self.house.settings.api_key:
-            headers["Set-Cookie"] = self.guard.set_cookie(secure=request.url.scheme == "https")
+            headers["Set-Cookie"] = self.guard.set_cookie(request.headers)
         return Response(status_code=303, headers=headers)
 
     async def health(self, request: Request) -> Response:
@@ -154,7 +154,7 @@ class _Routes:
         self.house.room()
         with await self._body(request, self.house.settings.most_bytes) as body:
             if kind == "multipart/form-data":
-                parts = intake.pictures(request.headers["content-type"], bytes(body.data), 1)
+                parts = await self.house.parts(request.headers["content-type"], body.data, 1)
             else:
                 parts = [intake.Part("image", None, body.data)]
             data = await self.house.timed(self.house.translated(asked, parts[0]), request.receive)
@@ -167,7 +167,7 @@ class _Routes:
         self.house.room()
         with await self._body(request, self.house.settings.most_bytes) as body:
             most = min(self.house.settings.most_pictures, self.house.settings.queue)
-            parts = intake.pictures(request.headers["content-type"], bytes(body.data), most)
+            parts = await self.house.parts(request.headers["content-type"], body.data, most)
             results = await self.house.timed(self.house.all_translated(asked, parts), request.receive)
         return as_json({"results": results})
 
@@ -248,7 +248,7 @@ class _Gate:
         request = Request(scope)
         try:
             try:
-                self._guard.check_name(request.headers.get("host", ""))
+                self._guard.check_name(request.headers.get("host"))
                 self._guard.check_site(request.method, request.headers)
                 if scope["path"] not in _OPEN:
                     self._guard.check_key(request.headers)

@@ -27,21 +27,25 @@ class Guard:
         # Cookies do not know ports: two servers of one machine must not throw each other's out.
         self.name = f"{COOKIE}_{hashlib.sha256(self._own).hexdigest()[:8]}"
         own = socket.gethostname().lower()
-        self._names = {"localhost", settings.host.lower(), own, f"{own}.local", *(n.lower() for n in settings.names)}
+        self._allowed = {name.lower() for name in settings.names}
+        self._names = {"localhost", settings.host.lower(), own, f"{own}.local", *self._allowed}
 
-    def check_name(self, host: str) -> None:
-        """A name bent to this machine (DNS rebinding) is not one of its own. Errors: Refused."""
-        if not host:
-            raise Refused(400, "the request has no Host")
-        if self._settings.on_loopback and not self._is_own(host):
+    def check_name(self, host: str | None) -> None:
+        """A name bent to this machine (DNS rebinding) is not one of its own. Errors: Refused.
+
+        host: None of a client of HTTP/1.0 that says none, as some load balancers look whether one is well: no browser.
+        """
+        if self._settings.on_loopback and host is not None and not self._is_own(host):
             raise Refused(421, "this server is not known by that name (--allow-host NAME makes it known)", "host")
 
     def check_site(self, method: str, headers: Mapping[str, str]) -> None:
         """A page of another site may look at nothing and change nothing. Errors: Refused."""
         if method in _SAFE:
             return
-        origin = headers.get("origin")
-        elsewhere = origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower()
+        site = headers.get("origin", "").partition("://")[2].lower()
+        # A proxy may put a Host of its own making in place of the name that the browser knows.
+        ours = site == headers.get("host", "").lower() or _name(site) in self._allowed
+        elsewhere = "origin" in headers and not ours
         if elsewhere or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise Refused(403, "the request comes from another site", "origin")
 
@@ -62,9 +66,10 @@ class Guard:
         """Is it the key? Lengths are not told by the time that it takes."""
         return hmac.compare_digest(self._digest(given.encode("utf-8", "replace")), self._digest(self._key))
 
-    def set_cookie(self, secure: bool) -> str:
-        """The value of Set-Cookie for who gave the key."""
-        return f"{self.name}={self.cookie}; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if secure else "")
+    def set_cookie(self, headers: Mapping[str, str]) -> str:
+        """The value of Set-Cookie for who gave the key. Behind a proxy, only the browser knows that it speaks TLS."""
+        secure = "; Secure" if headers.get("origin", "").startswith("https://") else ""
+        return f"{self.name}={self.cookie}; Path=/; HttpOnly; SameSite=Strict{secure}"
 
     def _digest(self, value: bytes) -> bytes:
         return hmac.digest(self._own, value, "sha256")
@@ -78,8 +83,7 @@ class Guard:
         return ""
 
     def _is_own(self, host: str) -> bool:
-        name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
-        name = name.strip("[]").lower()
+        name = _name(host)
         if name in self._names:
             return True
         try:
@@ -87,3 +91,9 @@ class Guard:
         except ValueError:
             return False
         return True
+
+
+def _name(host: str) -> str:
+    """The name or address of "name:port", in lower case, without the brackets of IPv6."""
+    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    return name.strip("[]").lower()

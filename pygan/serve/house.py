@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from pygan.serve.limits import Settings
 from pygan.serve.metrics import Metrics
 
 T = TypeVar("T")
-_IN_HOUSE = 8  # largest pictures, of which all that are in the house have the pixels, and largest bodies
+_IN_HOUSE = 8  # largest pictures, of which all that are in the house have the pixels, and largest bodies and answers
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class House:
         )
         self.pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="pygan-pictures")
         self.bodies = intake.Bodies(_IN_HOUSE * settings.most_bytes)
+        self.unsent: Callable[[], int] = lambda: 0  # bytes of answers that are not taken yet; whoever sends them knows
         self._pixels = 0
         self.metrics.gauge("pygan_queue_depth", "Pictures that wait for the device", lambda: self.batcher.waiting)
         self.metrics.gauge(
@@ -61,6 +63,10 @@ class House:
         self.batcher.close(self.settings.drain_s)
         self.pool.shutdown(wait=False, cancel_futures=True)
 
+    async def parts(self, content_type: str, body: bytearray, most: int) -> list[intake.Part]:
+        """The files of a form, `most` at most. Errors: Refused."""
+        return await self._threaded(lambda: intake.pictures(content_type, bytes(body), most))
+
     async def translated(self, asked: Asked, part: intake.Part) -> bytes:
         """The file that a file becomes. Errors: Refused."""
         with self._admit(asked.model.name, 1) as ticket:
@@ -69,7 +75,11 @@ class House:
     async def all_translated(self, asked: Asked, parts: Sequence[intake.Part]) -> list[dict[str, Any]]:
         """What becomes of each file, in order: {"name", "image" (base64), "media_type"}, or {"name", "error"}."""
         with self._admit(asked.model.name, len(parts)) as ticket:
-            return await asyncio.gather(*(self._named(ticket, asked, part) for part in parts))
+            results = await asyncio.gather(*(self._named(ticket, asked, part, last=False) for part in parts))
+            return [
+                one or await self._named(ticket, asked, part, last=True)
+                for one, part in zip(results, parts, strict=True)
+            ]
 
     async def generated(self, asked: Asked, n: int, sentence: str | None) -> list[bytes]:
         """n files from noise. Errors: Refused."""
@@ -99,9 +109,11 @@ class House:
                 one.cancel()
             await asyncio.gather(task, gone, return_exceptions=True)
 
-    def room(self, n: int = 1) -> None:
+    def room(self) -> None:
         """Refuse at the head of a request, before its body is read, what would be refused after. Errors: Refused."""
-        self._as_refused(lambda: self.batcher.check(n))
+        self._as_refused(self.batcher.check)
+        if self.unsent() > _IN_HOUSE * self.settings.most_bytes:
+            raise Refused(429, "the server holds as many answers as it may; try again", "memory", retry_s=1)
 
     def _admit(self, lane: str, n: int):
         return self._as_refused(lambda: self.batcher.admit(lane, n))
@@ -114,13 +126,16 @@ class House:
         except Closed:
             raise Refused(503, "the server is shutting down", "draining", close=True) from None
 
-    async def _named(self, ticket: Any, asked: Asked, part: intake.Part) -> dict[str, Any]:
+    async def _named(self, ticket: Any, asked: Asked, part: intake.Part, *, last: bool) -> dict[str, Any]:
+        """What becomes of a file; {} where there is no memory for it beside the others, if this is not the last try."""
         name = part.name or ""
         try:
             data = await self._one(ticket, asked, part)
         except Refused as refused:
             if refused.status >= 500:
                 raise
+            if refused.status == 429 and not last:
+                return {}
             return {"name": name, "error": str(refused)}
         return {"name": name, "image": base64.b64encode(data).decode(), "media_type": MEDIA_TYPES[asked.kind]}
 
@@ -129,6 +144,8 @@ class House:
         picture = await self._threaded(self._read, asked, part)
         height, width = model.padded_size(*picture.size)
         with self._held(height * width):
+            part.data = bytearray()  # it is not asked for again
+            self.metrics.pixels.labels(model.name).inc(math.prod(picture.size))
             A, job = await self._threaded(model.prepared, picture, asked.options, asked.seed, "the picture")
             most = model.most(height, width, self.settings.most_pixels)
             image = await self._made(ticket, job.group, job.A, most=most)
@@ -138,7 +155,6 @@ class House:
         """Runs in a thread. Errors: UserError."""
         most = self.settings.most_pixels
         picture = pixels.read(bytes(part.data), name="the picture", most_pixels=most)
-        part.data = bytearray()
         height, width = picture.size
         if height * width > most:
             raise UserError(f"the picture has {width}x{height} pixels; at most {most:,} are taken")
@@ -146,7 +162,6 @@ class House:
         small = max(asked.model.card.least, 2 * asked.model.card.multiple)
         if down * right > 2 * most and max(down, right) > small:  # a strip: padding makes a wall of it
             raise UserError(f"the picture of {width}x{height} pixels becomes {right}x{down} for the network: too many")
-        self.metrics.pixels.labels(asked.model.name).inc(height * width)
         return picture
 
     @contextlib.contextmanager

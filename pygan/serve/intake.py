@@ -46,7 +46,12 @@ class Bodies:
         self._left = budget
 
     async def read(self, headers: Mapping[str, str], receive: Any, most: int, timeout_s: float) -> Held:
-        """The whole body. Errors: Refused: 411 without a length, 413 too long, 408 too slow, 429 no memory for it."""
+        """The whole body.
+
+        Errors: Refused: 411 without a length, 415 packed, 413 too long, 408 too slow, 429 no memory for it.
+        """
+        if (packed := headers.get("content-encoding", "identity").lower()) not in ("", "identity"):
+            raise Refused(415, f"a body with Content-Encoding {packed[:60]!r} is not unpacked; send it plain")
         length = headers.get("content-length")
         if length is None and "transfer-encoding" not in headers:
             raise Refused(411, "the request has no body: send it with a Content-Length, or in chunks")

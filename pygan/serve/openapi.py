@@ -16,20 +16,18 @@ _WHY = {
     400: "The request is not what its headers say",
     401: "The key is missing or wrong",
     403: "The request comes from another site",
-    404: "There is no such thing here",
-    405: "Not by this method",
-    408: "The body did not arrive in time",
+    408: "The request did not arrive in time",
     411: "The request has no body",
-    413: "The body is too large, or has too many pictures",
-    415: "The body is of another media type",
+    413: "The body is too large",
+    415: "The body is of another media type, or packed",
     421: "The server is not known by that name",
     422: "The picture, or what is asked of it, cannot be used",
     429: "The queue is full",
     500: "The server failed",
-    503: "The server is shutting down",
+    503: "The server is shutting down, or has too many connections",
     504: "It took too long",
 }
-_ALWAYS = (400, 403, 421, 500)  # 403 where something is sent
+_ALWAYS = (400, 408, 421, 500, 503)
 
 
 def describe(models: Mapping[str, Model], settings: Settings) -> dict[str, Any]:
@@ -143,15 +141,15 @@ def _form(image: dict[str, Any]) -> dict[str, Any]:
 def _post(
     name: str, summary: str, content: dict[str, Any], answers: dict[str, Any], settings: Settings, **more: Any
 ) -> dict[str, Any]:
-    statuses = [*_ALWAYS, 408, 411, 413, 415, 422, 429, 503, 504, *([401] if settings.api_key else [])]
+    statuses = [*_ALWAYS, 403, 411, 413, 415, 422, 429, 504, *([401] if settings.api_key else [])]
     body = {"required": True, "content": content}
     described = {"operationId": name.replace(" ", "_"), "summary": summary, "requestBody": body, **more}
-    return described | {"responses": answers | _errors(statuses)}
+    return described | {"responses": _errors(statuses) | answers}
 
 
 def _get(name: str, summary: str, answers: dict[str, Any], settings: Settings, *, key: bool = True) -> dict[str, Any]:
-    statuses = [400, 421, 500, *([401] if settings.api_key and key else [])]
-    described: dict[str, Any] = {"summary": summary, "responses": answers | _errors(statuses)}
+    statuses = [*_ALWAYS, *([401] if settings.api_key and key else [])]
+    described: dict[str, Any] = {"summary": summary, "responses": _errors(statuses) | answers}
     described |= {} if key else {"security": []}
     without = {status: _without_body(answer) for status, answer in described["responses"].items()}
     return {
@@ -166,9 +164,6 @@ def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
 
 def _page(settings: Settings) -> dict[str, Any]:
     described = _get("page", "The page", {"200": _text("The page", "text/html")}, settings)
-    for method in described.values():
-        method["responses"]["404"] = {"description": "There is no page"}
-    described["get"]["responses"]["404"] = _errors([404])["404"]
     if settings.api_key:
         described["get"]["responses"]["401"] = _text("A form that asks for the key", "text/html")
     return described
@@ -178,7 +173,7 @@ def _login(settings: Settings) -> dict[str, Any]:
     key = {"type": "string", "minLength": 1}
     schema = {"type": "object", "properties": {"key": key}, "required": ["key"]}
     answers: dict[str, Any] = {"303": {"description": "To the page, with a cookie that stands for the key"}}
-    statuses = [*_ALWAYS, 408, 411, 413, 415, 422, 429]
+    statuses = [*_ALWAYS, 403, 411, 413, 415, 422, 429]
     if settings.api_key:
         answers["401"] = _text("That is not the key", "text/html")
     return {
@@ -186,7 +181,7 @@ def _login(settings: Settings) -> dict[str, Any]:
         "summary": "Give the key once, for the page",
         "security": [],
         "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": schema}}},
-        "responses": answers | _errors(statuses),
+        "responses": _errors(statuses) | answers,
     }
 
 
@@ -201,8 +196,8 @@ def _errors(statuses: list[int]) -> dict[str, Any]:
 
 
 def _health() -> dict[str, Any]:
-    schema = _ref("Health")
-    return {"200": _json("Ready", schema), "503": _json("Shutting down", schema)}
+    not_well = {"anyOf": [_ref("Health"), _ref("Error")]}
+    return {"200": _json("Ready", _ref("Health")), "503": _json("Shutting down, or too many connections", not_well)}
 
 
 def _pictures(what: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from pygan.serve.limits import Settings
 _HEAD_S = 10.0  # for the head of a request to arrive
 _LINGER_S = 2.0  # for the rest of a body that was refused
 _KEEP_S = 5  # a connection on which nothing is asked
-_STUCK_S = 30.0  # without a byte of its answer that a client takes
+_STUCK_S, _LEAST_TAKEN = 30.0, 64 << 10  # of an answer a client takes at least so many bytes in that time
 _LAME_S = 0.2  # after a signal, new requests are still told that it is over
 _MOST_HEAD = 16 << 10  # bytes
 
@@ -70,6 +70,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: Starlette, settings: Settings, ready: Callable[[], None] = lambda: None) -> None:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what there is to say, the application says
         self._house = app.state.house
+        self._house.unsent = self._unsent
         self._drain_s, self._ready = settings.drain_s, ready
         self.lost = 0
         Protocol = type("_Protocol", (_Timed,), {"most_connections": settings.connections})
@@ -104,6 +105,10 @@ class Server(uvicorn.Server):
         if time.monotonic() >= end:
             self.lost = len(self.server_state.tasks)
 
+    def _unsent(self) -> int:
+        """Bytes of answers that their clients have not taken yet."""
+        return sum(one.transport.get_write_buffer_size() for one in self.server_state.connections)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """uvicorn would raise the signal again when all is done, and the exit code would say that it was killed."""
@@ -130,7 +135,8 @@ class _Timed(H11Protocol):
     """h11 as uvicorn drives it, and nobody may keep it waiting: heads, refused bodies and answers have their time."""
 
     most_connections = 1024
-    _clock: asyncio.TimerHandle | None = None
+    _clock: asyncio.TimerHandle | None = None  # of what is to come
+    _taken: asyncio.TimerHandle | None = None  # of what has to be taken
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -141,6 +147,8 @@ class _Timed(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect(0, None)
+        if self._taken is not None:
+            self._taken.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -155,15 +163,28 @@ class _Timed(H11Protocol):
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()  # closes, once the client has taken the last answer
-        self._expect(_STUCK_S, lambda: self._stuck(self.transport.get_write_buffer_size()))
+        self._watch()
 
-    def _stuck(self, before: int) -> None:
-        """Give up on a client that takes nothing; wait for one that takes something."""
+    def pause_writing(self) -> None:
+        """The client has much to take; until it has, nothing more is written."""
+        super().pause_writing()
+        self._look_after_answer()
+
+    def _look_after_answer(self) -> None:
+        """Give up on a client that takes too little of what waits for it."""
         left = self.transport.get_write_buffer_size()
-        if left >= before:
-            self.transport.abort()
-        else:
-            self._expect(_STUCK_S, lambda: self._stuck(left))
+
+        def look() -> None:
+            if not (self.flow.write_paused or self.transport.is_closing()):
+                self._taken = None
+            elif self.transport.get_write_buffer_size() > max(0, left - _LEAST_TAKEN):
+                self.transport.abort()
+            else:
+                self._look_after_answer()
+
+        if self._taken is not None:
+            self._taken.cancel()
+        self._taken = self.loop.call_later(_STUCK_S, look)
 
     def send_400_response(self, msg: str) -> None:
         self._answer(400, "this is not HTTP")
@@ -172,8 +193,8 @@ class _Timed(H11Protocol):
         """Which clock runs depends on who has to say something."""
         state = self.conn.their_state
         if self.transport.is_closing():
-            if self._clock is None:
-                self._expect(_STUCK_S, lambda: self._stuck(self.transport.get_write_buffer_size()))
+            if self._taken is None:
+                self._look_after_answer()
         elif self.cycle is not None and not self.cycle.response_complete:
             self._expect(0, None)  # the application's clocks run
         elif state is h11.SEND_BODY:
