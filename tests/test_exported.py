@@ -636,7 +636,38 @@ def test_torchscript_that_does_more_than_compute_is_not_opened(tmp_path):
     table = facts.write(trained("ebgan").card, semantics="kept", precision="float32", kind="torchscript")
     script = torch.jit.script(Writes(str(tmp_path / "written")))
     torch.jit.save(script, tmp_path / "writes.pt", _extra_files={"pygan.json": json.dumps(table)})
-    _refused(tmp_path / "writes.pt", r"calls torch\.save")
+    _refused(tmp_path / "writes.pt", "has save in it")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'torch.from_file("{}", True, 4)',
+        'torch.from_file ("{}", True, 4)',
+        'torch .from_file("{}", True, 4)',
+        '(torch\n.from_file\n("{}", True, 4))',
+        '(torch.# (\nfrom_file("{}", True, 4))',
+        'ops.aten.from_file("{}", True, 4)',
+        'ops .aten. from_file("{}", True, 4)',
+        "torch .zeros([4])",  # harmless, but nothing that `pygan export` wrote
+        "0\n    while torch.lt(more, 2):\n      more = torch.mul(more, 1)\n    more = 1",
+    ],
+)
+def test_torchscript_that_is_written_another_way_is_not_opened(code, files, tmp_path):
+    with zipfile.ZipFile(files / "G.pt") as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith("export/network.py"))
+
+    def changed(members):
+        text = members[name].decode()
+        start = text.index("    net = self.net\n")
+        members[name] = f"{text[:start]}    more = {code.format(tmp_path / 'made')}\n{text[start:]}".encode()
+        return members
+
+    path = tmp_path / "bad.pt"
+    _rewritten(files / "G.pt", path, changed)
+    torch.jit.load(str(path))  # it is TorchScript
+    _refused(path, "is not opened: .* in it, which no network of pygan does")
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "pt2"])

@@ -15,10 +15,11 @@ from pygan.errors import UserError, say_once
 from pygan.exported import archive, facts
 from pygan.exported.network import Exported
 
-# What a network is made of in TorchScript's own language: functions of `torch`, and a few for the sizes of tensors.
-_CALL = re.compile(r"\b(torch|ops(?:\.\w+)+)\.(\w+)\(")
-_SPACES = {"torch", "ops.prim"}
-_WITH_FILES = {"save", "load", "from_file"}
+# What a network is made of in TorchScript's own language, one line after the other: functions of `torch`, and a few for
+# the sizes of tensors. Its writer puts no space into a name, its reader takes some: whatever is not as written is more.
+_NAME = re.compile(r"(?<![.\w])(?:torch|ops)\b[^(,\n]{0,80}\(?")
+_CALL = re.compile(r"(?:torch|ops\.prim)\.\w+\(")
+_MORE = re.compile(r"\b(?:save|load|from_file|while|for|__setstate__)\b")
 
 
 def read(path: Path, device: str = "auto") -> Exported:
@@ -37,13 +38,10 @@ def read(path: Path, device: str = "auto") -> Exported:
     table = archive.table(path, found)
     for name, info in code.items():
         text = archive.read(path, info).decode("utf-8", "replace")
-        for space, function in _CALL.findall(text):
-            if space not in _SPACES or function in _WITH_FILES:
-                raise UserError(
-                    f"{path} is not opened: {name} calls {space}.{function}, which no network of pygan does"
-                )
-        if "__setstate__" in text:
-            raise UserError(f"{path} is not opened: {name} runs code when it is opened, which no network of pygan does")
+        strange = [one for one in _NAME.findall(text) if not _CALL.fullmatch(one)] + _MORE.findall(text)
+        if strange:
+            what = " ".join(strange[0].split())
+            raise UserError(f"{path} is not opened: {name} has {what} in it, which no network of pygan does")
     card = facts.read(table, str(path))
     names = facts.inputs(card)
     where = devices.choose(device)
