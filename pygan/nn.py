@@ -15,6 +15,7 @@ from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from pygan import ops
+from pygan.errors import say_once
 from pygan.ops.conv import Geometry, Path, packed, packs
 from pygan.ops.conv import path as conv_path
 
@@ -71,13 +72,24 @@ class Low:
 
     weight, bias: in 16 bits leaves of autograd, views of one run of memory that the optimizer writes; bias None where
     there is none. A copy of a layer has none of them: they would not follow its weights.
+    of: the layer's own weight, where it was packed: once that has changed it is used itself.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, of: Tensor | None = None) -> None:
         self.weight, self.bias = weight, bias
+        self._of = None if of is None else _version(of)
+
+    def follows(self, own: Tensor) -> bool:
+        """Whether `own`, the layer's weight, is as it was when it was packed."""
+        return self._of == _version(own)
 
     def __deepcopy__(self, memo: dict) -> None:
         return None
+
+
+def _version(x: Tensor) -> int:
+    """Another one after each change in place; of what was made in inference mode PyTorch does not count them."""
+    return 0 if x.is_inference() else x._version
 
 
 _full_precision = False
@@ -102,7 +114,9 @@ def is_full_precision() -> bool:
 def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
     """The weight and bias to compute with: the working copies, where there are some and they will do."""
     low = getattr(layer, "low", None)
-    own = low is None or _full_precision or (low.weight.is_mkldnn and torch.is_grad_enabled())
+    own = low is None or _full_precision
+    if not own and low.weight.is_mkldnn:
+        own = torch.is_grad_enabled() or not low.follows(layer.weight)
     return (layer.weight, layer.bias) if own else (low.weight, low.bias)
 
 
@@ -110,11 +124,19 @@ def pack_(net: nn.Module) -> nn.Module:
     """Gives a net that will not be trained any more, on a CPU, weights that are packed once and not in every call.
 
     What it computes without gradients is the same but for rounding, and faster the fewer pictures at once; with
-    gradients it computes as before. Costs the memory of its weights once more. Elsewhere than on a CPU: nothing.
+    gradients, or once a weight is changed, it computes as before. Costs the memory of its weights once more. Elsewhere
+    than on a CPU: nothing. Where this PyTorch cannot pack, that is said.
     """
     for module in net.modules():
-        if isinstance(module, Conv | _Transposed) and packs(module.weight):
-            module.low = Low(packed(module.weight.detach(), module.geometry), module.bias)
+        if not isinstance(module, Conv | _Transposed):
+            continue
+        if packs(module.weight):
+            module.low = Low(packed(module.weight.detach(), module.geometry), module.bias, of=module.weight)
+        elif module.weight.device.type == "cpu":
+            say_once(
+                "this PyTorch has no oneDNN that packs weights, so every call brings them into order again: a picture "
+                "alone takes up to a quarter longer"
+            )
     return net
 
 

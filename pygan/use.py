@@ -17,7 +17,7 @@ from pygan import checkpoint, device, gans, outputs
 from pygan import recipe as recipes
 from pygan.data import sources
 from pygan.errors import UserError, say
-from pygan.nn import place_
+from pygan.nn import pack_, place_
 from pygan.ops.philox import new_rng
 from pygan.recipe import BaseRecipe
 from pygan.rundir import RECIPE, read_facts
@@ -148,7 +148,8 @@ def built(
 def _unpickled(name: str, values: Mapping[str, Any], weights: dict[str, Tensor], images_seen: int, on: str) -> Trained:
     """The network of a pickle. Errors: UserError, for a device that is not here too."""
     gan, said = gans.load(name), Path("a pickled network")
-    return built(gan, recipes.from_dict(gan.Recipe, values, str(said)), weights, images_seen, device.choose(on), said)
+    recipe = recipes.from_dict(gan.Recipe, values, str(said))
+    return _packed(built(gan, recipe, weights, images_seen, device.choose(on), said))
 
 
 def card_of(gan: ModuleType, recipe: BaseRecipe, net: nn.Module, images_seen: int) -> Card:
@@ -206,12 +207,21 @@ def card_of(gan: ModuleType, recipe: BaseRecipe, net: nn.Module, images_seen: in
 
 
 def network(path: Path, checkpoint: str = "last", device: str = "auto") -> Network:
-    """The network of a run directory, or of a file or folder that `pygan export` wrote. Errors: UserError."""
+    """The network of a run directory, or of a file or folder that `pygan export` wrote, ready to be asked much.
+
+    On a CPU its weights are packed (`nn.pack_`). Errors: UserError.
+    """
     if (path / RECIPE).is_file() or not path.exists():
-        return load(path, checkpoint, device)
+        return _packed(load(path, checkpoint, device))
     from pygan import exported
 
-    return exported.load(path, device)
+    made = exported.load(path, device)
+    return _packed(made) if isinstance(made, Trained) else made  # another file's runtime packs by itself
+
+
+def _packed(trained: Trained) -> Trained:
+    pack_(trained.net)
+    return trained
 
 
 def load(run: Path, name: str, device_name: str) -> Trained:
