@@ -193,7 +193,10 @@ def unit_seed(device: torch.device | str) -> Tensor:
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             raise RuntimeError("unit_seed: call it once before the capture of a CUDA graph, which would own its memory")
         with torch.inference_mode(mode=False):
-            _units[device] = torch.ones((), dtype=torch.float32, device=device)
+            unit = torch.ones((), dtype=torch.float32, device=device)
+        if type(unit) is not Tensor:  # inside a mode of tensors without values (`pygan.plan`), not to be met again
+            return unit
+        _units[device] = unit
     if _units[device]._version != 0:
         raise RuntimeError(f"unit_seed: somebody has written into the seed of {device}, which must stay 1.0")
     return _units[device]

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -236,6 +237,17 @@ def test_unit_seed_is_one_and_always_the_same():
     assert unit_seed(torch.device("cpu")) is seed
     with torch.inference_mode():
         assert unit_seed("cpu") is seed
+
+
+def test_a_seed_without_a_value_is_not_kept(monkeypatch):
+    """Else a step that was walked on fake tensors would leave its seed to real ones, which would learn nothing."""
+    monkeypatch.setattr(module, "_units", {})
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert type(unit_seed("cpu")) is FakeTensor
+    assert type(unit_seed("cpu")) is torch.Tensor
+    assert float(unit_seed("cpu")) == 1.0
+    with FakeTensorMode(allow_non_fake_inputs=True):  # and what is there already serves everybody
+        assert type(unit_seed("cpu")) is torch.Tensor
 
 
 def test_backward_from_the_unit_seed_runs_nothing():
