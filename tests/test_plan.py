@@ -12,6 +12,7 @@ from pygan import gans, plan
 from pygan import recipe as recipes
 from pygan.errors import UserError
 from pygan.plan import data, fit, make, memory, show
+from pygan.plan import measure as module_of_measure
 from pygan.plan.measure import Measured, Phase, measure
 from pygan.plan.walk import Follower, _gradients_told, _named, walk
 
@@ -153,10 +154,112 @@ def test_lengths_are_those_of_the_training(planned):
     _, made = planned("pix2pix", keep_every_images=16)
     one = made.parts[0].length
     assert (one.images, one.steps, one.epochs, one.per_step) == (4 * 8, 16, 4.0, 2)
-    assert one.checkpoints == 32 // 8 + 1
+    assert one.checkpoints == 32 // 8
     assert one.kept == 3 + 2
     assert one.epoch_s == pytest.approx(8.0)
     assert made.total_s == pytest.approx(2.0 + 32.0)
+
+
+def test_a_training_writes_as_often_as_is_planned(planned, tmp_path, monkeypatch):
+    from pygan import checkpoint, judge, loop
+
+    counts = {"save": 0, "scores": 0}
+
+    def counting(owner, name):
+        act = getattr(owner, name)
+
+        def noted(*args, **options):
+            counts[name] += 1
+            return act(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    fields = {"sample_every_images": 7, "checkpoint_every_images": 12, "tensorboard": False}
+    _, made = planned("dcgan", **fields)
+    (part,) = made.parts
+    counting(checkpoint, "save")
+    counting(judge.Judge, "scores")
+    run = loop.train("dcgan", preset="tiny", run=tmp_path / "run", device="cpu", **fields)
+    grids = len(list((run / "samples").glob("*.png")))
+    assert grids == -(-part.length.images // 7)
+    assert part.length.checkpoints == counts["save"] == counts["scores"] - 1  # one more for the final table
+    files = {file.stat().st_ino: file.stat().st_size for file in (run / "checkpoints").rglob("*.safetensors")}
+    assert 0.5 < sum(files.values()) / part.length.disk["checkpoints"] < 1.05
+
+
+def test_what_is_measured_of_a_few_items_counts_for_one(monkeypatch, capsys):
+    """Of a batch of which fewer are held out, no more are painted."""
+    from pygan import pictures
+    from pygan.plan import child
+
+    monkeypatch.setattr(pictures, "to_png", lambda sheet: bytes(1000))
+    gan, recipe = resolved("dcgan", batch=8)
+    child._phase(gan, recipe, {"few": {"data_images": 16, "holdout": 0.125}, "ready": False}, CPU, 0, 0.01)
+    told = {line["what"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert told["feed"]["items"] == 16
+    assert told["evaluation"]["png"] == 1000 / 2
+    assert told["row"]["size"] > 30 * told["row"]["values"]
+
+
+def test_a_small_set_holds_out_a_batch():
+    gan, recipe = resolved("dcgan", batch=8, data_images=400)
+    ((one, found),) = data.look(gan, recipe, CPU).of(gan, recipe)
+    few = module_of_measure._of_phase(one, found)["few"]
+    assert data.look(gan, replace(recipe, **few), CPU).found[0].held_out == 8
+
+
+def test_pictures_of_a_resident_folder_are_decoded_before_a_step(tmp_path):
+    from pygan.data.command import make as make_set
+    from pygan.plan import child
+
+    make_set("facades", tmp_path / "set", n=2, size="32", seed=0)
+    gan, recipe = resolved("pix2pix", data=str(tmp_path / "set"))
+    ((one, found),) = data.look(gan, recipe, CPU).of(gan, recipe)
+    asked = module_of_measure._of_phase(one, found)
+    assert not found.drawn
+    assert asked["ready"]
+    assert not module_of_measure._of_phase(one, replace(found, kind="pillow"))["ready"]
+    seen = []
+
+    class Feed:
+        def address(self, images):
+            seen.append(images)
+            return images
+
+    ready, each = (child._addresses(Feed(), 4, ready=ready) for ready in (True, False))
+    assert [next(ready) for _ in range(7)] == [0, 4, 8, 0, 4, 8, 0]
+    assert seen == [0, 4, 8]
+    assert [next(each) for _ in range(4)] == [0, 4, 8, 12]
+
+
+def test_each_split_is_decoded_where_it_fits(monkeypatch):
+    from pygan.data import choice
+
+    gan, recipe = resolved("dcgan", data_images=40)
+    (all_of_it,) = data.look(gan, recipe, CPU).found
+    assert all_of_it.kind == "resident"
+    monkeypatch.setattr(choice, "memory_budget", lambda device: all_of_it.resident // 2)
+    (found,) = data.look(gan, recipe, CPU).found
+    assert found.kind == "pillow"
+    assert 0 < found.resident == all_of_it.resident * found.held_out // (found.items + found.held_out)
+    with pytest.raises(UserError, match="--feed pillow"):  # as the training will say
+        data.look(gan, replace(recipe, feed="resident"), CPU)
+
+
+def test_a_child_ends_with_whoever_asked_it():
+    asked = {"gan": "dcgan", "device": "cpu", "seconds": 60, "tensorboard": False}
+    _, recipe = resolved("dcgan")
+    asked["phases"] = [{"recipe": recipes.to_dict(recipe), "few": {}, "ready": False}]
+    command = [sys.executable, "-m", "pygan.plan.child"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child.stdin.write(json.dumps(asked) + "\n")
+    child.stdin.flush()
+    assert json.loads(child.stdout.readline())["what"] == "baseline"
+    child.stdin.close()
+    rest = child.stdout.read()  # to its end
+    child.stdout.close()
+    assert child.wait(timeout=10) == 1
+    assert "checkpoint" not in rest
 
 
 def test_all_phases_are_planned(planned):
@@ -176,13 +279,30 @@ def test_what_is_not_measured_is_said(planned):
 
 
 def test_a_child_that_takes_too_long_is_stopped(monkeypatch):
-    from pygan.plan import measure as module
-
-    monkeypatch.setattr(module, "_START_S", 0.0)
+    monkeypatch.setattr(module_of_measure, "_START_S", 0.0)
     gan, recipe = resolved("dcgan")
     found = measure("dcgan", data.look(gan, recipe, CPU).of(gan, recipe), "cpu", seconds=0.01)
     assert "stopped after" in found.failed
     assert found.phases[0].step is None
+
+
+def test_what_a_lone_first_step_is_worth_is_said(monkeypatch):
+    gan, recipe = resolved("dcgan", max_minutes=0.01)
+    phase = Phase(step=2.0, steps=1, cpu=1.0)
+    monkeypatch.setattr(make, "measure", lambda *args, **options: Measured(300 << 20, 2.0, 1, (phase,)))
+    made = make.make(gan, recipe, "tiny", CPU)
+    (part,) = made.parts
+    assert any("only the first step was measured" in note for note in made.notes)
+    assert part.cpu_s == 1.0
+    assert replace(part, length=replace(part.length, step_s=6.0)).cpu_s == 3.0  # of a larger batch
+    assert made.total_s < made.whole_s
+    assert "3 s (--max-minutes) of" in show.summary(made)
+
+
+def test_words_that_look_like_flags_are_typed_so_that_they_are_none():
+    gan, recipe = resolved("dcgan", data="-odd")
+    words = show.command("dcgan", "tiny", recipe, gan.PRESETS, "cpu").split()
+    assert "--data=-odd" in words
 
 
 def test_more_than_there_is_memory_for_is_not_tried(planned, monkeypatch):
@@ -193,7 +313,7 @@ def test_more_than_there_is_memory_for_is_not_tried(planned, monkeypatch):
 
 
 def test_a_proposal_costs_no_quality_where_that_is_enough(planned):
-    gan, made = planned("cyclegan", batch=8)
+    gan, made = planned("pix2pix", batch=8)
     limit = made.peak - (2 << 20)
     (first, *_) = fit.Fitter(gan, made, CPU, limit=limit, within=None).proposals()
     assert first.fits
@@ -204,7 +324,7 @@ def test_a_proposal_costs_no_quality_where_that_is_enough(planned):
 
 
 def test_then_a_smaller_batch_and_smaller_pictures(planned):
-    gan, made = planned("cyclegan", batch=8)
+    gan, made = planned("pix2pix", batch=8)
     search = fit.Fitter(gan, made, CPU, limit=None, within=None)
     recomputed = search.proposed(replace(made.asked, recompute=True, amp=True, feed="pillow"), ())
     found = fit.Fitter(gan, made, CPU, limit=recomputed.peak - (1 << 20), within=None).proposals()

@@ -37,7 +37,7 @@ def open_feeds(
     can decode the files, else Pillow. Errors: UserError for a feed that cannot be had.
     """
     device = torch.device(device)
-    feed_type, because = _choose(recipe.feed, list(dict.fromkeys(source for source, _ in sets)), device)
+    feed_type, because = choose_feed(recipe.feed, list(dict.fromkeys(source for source, _ in sets)), device)
     feeds: dict[Source, SourceFeed] = {}
     opened = []
     for source, stream in sets:
@@ -50,8 +50,8 @@ def open_feeds(
     return opened
 
 
-def _choose(kind: str, sources: Sequence[Source], device: torch.device) -> tuple[type[SourceFeed], str]:
-    """The feed to use, and in words why, where the recipe leaves it open."""
+def choose_feed(kind: str, sources: Sequence[Source], device: torch.device) -> tuple[type[SourceFeed], str]:
+    """The feed to use, and in words why, where the recipe leaves it open. Errors: UserError if it cannot be had."""
     needed, budget = sum(map(resident_bytes, sources)), memory_budget(device)
     if kind == "resident" and needed > budget:
         raise UserError(

@@ -1,30 +1,38 @@
 """A training of a few steps in a process of its own: `python -m pygan.plan.child`, driven by `measure.py`.
 
-Reads a JSON of one line: {"gan", "phases": [{"recipe": {...}, "few": {...}}], "device", "seconds"}; few: fields of the
-recipe that make its set small. Writes a line of JSON as soon as it knows something, so that a child that is stopped has
-told what it found: {"what": stage, ...}. Sizes in bytes, times in seconds.
+Reads a JSON of one line: {"gan", "phases": [{"recipe": {...}, "few": {...}, "ready": bool}], "device", "seconds",
+"tensorboard"}; few: fields of the recipe that make its set small; ready: do steps find their pictures decoded, though
+this set is not? Writes a line of JSON as soon as it knows something, so that a child that is stopped has told what it
+found: {"what": stage, ...}. Sizes in bytes, times in seconds. It ends when its stdin does: with who asked.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 MOST_STEPS = 24
-LEAST_STEPS = 3
+LEAST_STEPS = 3  # the first is not like the others
+_LONGER = 3  # times the seconds that there are, which these may take
+_READY = 3  # batches that are decoded beforehand
+_MOST_BASELINES = 32  # training items that baselines are taken from here
 
 
 def main() -> None:
     """Measure what is asked for on stdin."""
     asked = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
     began = time.perf_counter()
     import torch
 
@@ -40,7 +48,14 @@ def main() -> None:
 
         recipe = recipes.from_dict(gan.Recipe, phase["recipe"], "plan")
         devices.make_deterministic(where, recipe.deterministic)
-        _phase(gan, recipe, phase["few"], where, number, asked["seconds"] / len(asked["phases"]))
+        _phase(gan, recipe, phase, where, number, asked["seconds"] / len(asked["phases"]))
+
+
+def _end_with_stdin() -> None:
+    """Who asked holds the other end open; it is gone when whoever that was is."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 def _libraries(device: Any, *, tensorboard: bool) -> None:
@@ -58,8 +73,8 @@ def _libraries(device: Any, *, tensorboard: bool) -> None:
     torch.nn.functional.conv2d(torch.randn(2, 8, 16, 16, device=device), weight).sum().backward()
 
 
-def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, seconds: float) -> None:
-    """Feed, steps, a row, a grid, an evaluation and a checkpoint, as `loop.py` does them."""
+def _phase(gan: ModuleType, recipe: Any, asked: dict, device: Any, number: int, seconds: float) -> None:
+    """Feed, steps, a row, a grid, an evaluation and a checkpoint, as `loop.py` does them. asked: {"few", "ready"}."""
     import torch
 
     from pygan import checkpoint, gans, heldout, pictures
@@ -68,33 +83,32 @@ def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, se
     from pygan.vitals import Vitals
 
     began = time.perf_counter()
-    small = replace(recipe, **few)
+    small = replace(recipe, **asked["few"])
     feed = gan.batches(small, "train", device)
     held_out = gan.batches(small, "held-out", device)
-    source = feed.sources[0]
-    decode = _median(lambda: source.pictures(0), 3)
-    _tell("feed", phase=number, open=time.perf_counter() - began, decode=decode, items=feed.n_items, **_memory(device))
+    opened = time.perf_counter() - began
+    decode = _median(lambda: [source.pictures(0) for source in feed.sources], 3)
+    _tell("feed", phase=number, open=opened, decode=decode, items=feed.n_items, **_memory(device))
 
     began = time.perf_counter()
     state = gan.build(recipe, device)
     state.buffers["watch"] = torch.zeros(2, dtype=torch.int64, device=device)
     _tell("build", phase=number, seconds=time.perf_counter() - began, **_memory(device))
 
-    step, times, logs = _make(gan, recipe, state, feed), [], {}
-    ends, images = time.perf_counter() + seconds, 0
-    while len(times) < MOST_STEPS and (len(times) < LEAST_STEPS or time.perf_counter() < ends):
+    step, logs, per_step = _make(gan, recipe, state, feed), {}, gans.images_per_step(gan, recipe)
+    addresses, first = _addresses(feed, per_step, ready=asked["ready"]), time.perf_counter()
+    while state.steps < MOST_STEPS:
+        most = seconds * (_LONGER if state.steps < LEAST_STEPS else 1)
+        if state.steps and time.perf_counter() - first > most:
+            break
         began, computed = time.perf_counter(), time.process_time()
         for opt in state.opts.values():
             opt.set_lr_(opt.lr)
-        logs = step(feed.address(images))
+        logs = step(next(addresses))
         _wait(device)
-        times.append(time.perf_counter() - began)
-        images += gans.images_per_step(gan, recipe)
-        state.images_seen, state.steps = images, state.steps + 1
-        computed = time.process_time() - computed
-        _tell("step", phase=number, seconds=times[-1], cpu=computed, **_memory(device))
-        if len(times) == 1 and times[0] > seconds:
-            break
+        took, computed = time.perf_counter() - began, time.process_time() - computed
+        state.images_seen, state.steps = state.images_seen + per_step, state.steps + 1
+        _tell("step", phase=number, seconds=took, cpu=computed, **_memory(device))
 
     vitals = Vitals() if recipe.diagnose else None
     row: dict[str, float] = {}
@@ -103,12 +117,14 @@ def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, se
         values = logs | (vitals.measure(state) if vitals else {})
         row.update(zip(values, torch.stack([v.detach().float() for v in values.values()]).tolist(), strict=True))
 
-    first = _timed(record)
-    _tell("row", phase=number, first=first, seconds=_median(record, 3), values=len(row), **_memory(device))
+    record()
+    seconds = _median(record, 3)
+    line = {"images": state.images_seen, "steps": state.steps, "epoch": 1, "lr": recipe.lr, "images_per_s": 12.345}
+    size = len(json.dumps(row | line)) + 1
+    _tell("row", phase=number, seconds=seconds, values=len(row), size=size, **_memory(device))
 
     nets = state.nets | state.ema
-    batch = held_out.get(0)
-    count = batch[0].shape[0]
+    count = min(held_out.batch_size, held_out.n_items)
     picture: list[bytes] = []
 
     def sample() -> None:
@@ -118,12 +134,15 @@ def _phase(gan: ModuleType, recipe: Any, few: dict, device: Any, number: int, se
     judge = Judge(gan, small, held_out, device)
     measured = _timed(lambda: judge.scores(nets, count))
     _timed(lambda: judge.of_training_items(nets, count))  # its threads take memory
+    of_training = min(feed.n_items, _MOST_BASELINES)
+    compared = 0.0
     if hasattr(gan, "baselines"):
-        _timed(lambda: gan.baselines(recipe, heldout.batches(feed, feed.n_items)))
+        compared = _timed(lambda: gan.baselines(recipe, heldout.batches(feed, of_training)))
     with full_precision(), torch.no_grad():
         sampled = _timed(sample)
     judge.close()
     each = {"measure": measured / count, "sample": sampled / count, "png": len(picture[0]) / count}
+    each |= {"baseline": compared / of_training}
     _tell("evaluation", phase=number, **each, **_memory(device))
 
     with tempfile.TemporaryDirectory() as folder:
@@ -145,6 +164,13 @@ def _make(gan: ModuleType, recipe: Any, state: Any, feed: Any) -> Callable[[Any]
     if state.device.type != "cuda" or recipe.graph == "off":
         return plain
     return GraphedStep(plain, state, feed.address(0))
+
+
+def _addresses(feed: Any, per_step: int, *, ready: bool) -> Iterator[Any]:
+    """Addresses of one batch after the other; ready: of a few in turns, decoded before the first is given."""
+    if ready:
+        yield from itertools.cycle([feed.address(number * per_step) for number in range(_READY)])
+    yield from map(feed.address, itertools.count(step=per_step))
 
 
 def _wait(device: Any) -> None:

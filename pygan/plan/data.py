@@ -10,15 +10,16 @@ import torch
 
 from pygan import gans
 from pygan.data import Facts, feeds
+from pygan.data.choice import choose_feed
 
 
 @dataclass(frozen=True)
 class Found:
     """The set of one phase.
 
-    items, held_out: of both splits; resident: bytes of both, decoded, 0 where batches are decoded as they are needed;
-    kind: "resident", "pillow" or "dali", as the training will choose it; drawn: the built-in set; description: in
-    words.
+    items, held_out: of both splits; resident: bytes of those that are decoded once, 0 where batches are decoded as they
+    are needed; kind: "resident", "pillow" or "dali", as the training will choose it; drawn: the built-in set;
+    description: in words.
     """
 
     items: int
@@ -58,16 +59,15 @@ def look(gan: ModuleType, recipe: Any, device: torch.device) -> Sets:
 
 
 def _found(recipe: Any, train: Any, held_out: Any, device: torch.device) -> Found:
-    splits = [sum(map(feeds.resident_bytes, feed.sources)) for feed in (train, held_out)]
-    kind = recipe.feed
-    if kind == "auto":
-        larger = "pillow" if device.type == "cpu" else "dali"
-        kind = "resident" if splits[0] <= feeds.memory_budget(device) else larger
+    kinds = [choose_feed(recipe.feed, split.sources, device)[0].kind for split in (train, held_out)]
+    sources = [
+        one for split, kind in zip((train, held_out), kinds, strict=True) if kind == "resident" for one in split.sources
+    ]
     return Found(
         items=train.n_items,
         held_out=held_out.n_items,
-        resident=sum(splits) if kind == "resident" else 0,
-        kind=kind,
+        resident=sum(map(feeds.resident_bytes, sources)),
+        kind=kinds[0],
         drawn=not any(source.files(0) for source in train.sources),
         description="; ".join(source.describe() for source in train.sources),
     )

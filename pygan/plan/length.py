@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -13,10 +14,11 @@ from pygan.plan.data import Found
 from pygan.plan.measure import Phase
 from pygan.plan.walk import Walk
 
-ROW_BYTES = 26  # of metrics.jsonl for a value with its name
+# Where nothing was measured: rows of so many values, and a picture of a grid.
+VALUES, VALUE_BYTES, GRID_BYTES = 20, 45, 40_000
 EVENT_BYTES = 70  # of a TensorBoard file for a value
-GRID_BYTES = 40_000  # of a picture of a grid, where none was painted here
 MOST_CONCLUDED = 500  # held-out items of the final table (`loop._conclude`)
+MOST_BASELINES = 2000  # training items that it takes baselines from (`baselines.paired`)
 
 
 @dataclass(frozen=True)
@@ -61,30 +63,36 @@ def of(
     images = recipe.steps * per_step if recipe.steps else epochs * found.items
     steps = -(-images // per_step)
     of_steps = (step_s or 0.0) * steps
+    # As often as they are due, and at the end, which may be such a moment. A new best is saved at once: at most all.
+    evaluations = -(-images // (recipe.eval_every_images or recipe.checkpoint_every_images))
+    checkpoints = max(evaluations, -(-images // recipe.checkpoint_every_images))
+    grids = -(-images // recipe.sample_every_images)
     rows = images // recipe.log_every_images if recipe.log_every_images else int(of_steps / LOG_EVERY_S)
-    rows = min(steps, max(1, rows))
-    checkpoints = images // recipe.checkpoint_every_images + 1
-    evaluations = images // (recipe.eval_every_images or recipe.checkpoint_every_images) + 1
-    grids = images // recipe.sample_every_images + 1
+    rows = min(steps, rows + evaluations)
     judged = min(recipe.eval_images, found.held_out) + min(recipe.eval_images, found.items)
     painted = min(recipe.sample_images, found.held_out)
     threads = max(2, min(16, cores()))
-    decoded = found.items + found.held_out if found.kind == "resident" else 0
+    decoded = found.items * (found.kind == "resident") + found.held_out * bool(found.resident)
+    opened = 0.0 if found.drawn else phase.feed
     seconds = {
-        "start": phase.build + phase.decode * decoded / min(threads, cores()),
+        "start": phase.build + opened + phase.decode * decoded / min(threads, cores()),
         "steps": of_steps,
         "rows": rows * phase.row,
         "sample grids": grids * painted * phase.sample,
-        "evaluations": (evaluations * judged + min(MOST_CONCLUDED, found.held_out)) * phase.evaluate,
+        "evaluations": (evaluations * judged + min(MOST_CONCLUDED, found.held_out)) * phase.evaluate
+        + min(MOST_BASELINES, found.items) * phase.baseline,
         "checkpoints": checkpoints * phase.save,
     }
-    kept = min(3, checkpoints) + (images // recipe.keep_every_images if recipe.keep_every_images else 0)
-    values = phase.values or 20
+    # `last`, `previous` and `best`, which is one of these two where no more were written; some for good.
+    kept = min(3, checkpoints)
+    if recipe.keep_every_images:  # of the checkpoints that are written anyway
+        kept += images // math.lcm(recipe.keep_every_images, recipe.checkpoint_every_images)
+    values, row_bytes = phase.values or VALUES, phase.row_bytes or VALUES * VALUE_BYTES
     events = (rows * values * EVENT_BYTES + grids * painted * int(phase.png or GRID_BYTES)) * recipe.tensorboard
     disk = {
         "checkpoints": kept * walk.files,
         "samples": grids * painted * int(phase.png or GRID_BYTES),
-        "metrics": rows * values * ROW_BYTES,
+        "metrics": rows * row_bytes,
         "events": events,
     }
     return Length(

@@ -37,6 +37,13 @@ class Part:
     memory: Memory
     length: Length
 
+    @property
+    def cpu_s(self) -> float | None:
+        """Seconds that all threads together compute in a step; None: not measured."""
+        if self.phase is None or not self.phase.step:
+            return None
+        return self.phase.cpu * self.length.step_s / self.phase.step
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -62,14 +69,18 @@ class Plan:
         return max(part.memory.peak for part in self.parts)
 
     @property
+    def whole_s(self) -> float | None:
+        """Seconds of all phases, if nothing stops them; None: not measured."""
+        times = [part.length.total_s for part in self.parts]
+        return None if any(time is None for time in times) else self.start_s + sum(times)
+
+    @property
     def total_s(self) -> float | None:
         """Seconds of all phases, as far as --max-minutes lets them; None: not measured."""
-        times = [part.length.total_s for part in self.parts]
-        if any(time is None for time in times):
+        if self.whole_s is None:
             return None
-        total = self.start_s + sum(times)
         limits = [part.length.limit_s for part in self.parts if part.length.limit_s]
-        return min([total, *(limit + self.start_s for limit in limits)])
+        return min([self.whole_s, *(limit + self.start_s for limit in limits)])
 
     @property
     def disk(self) -> dict[str, int]:
@@ -116,7 +127,9 @@ def make(
         step_s, step_from = None, "not measured"
         seen = phase
         if phase is not None and phase.step is not None:
-            step_s, step_from = phase.step, f"measured here, {phase.steps} steps"
+            step_s, step_from = phase.step, f"measured here, {phase.steps} step{'s' if phase.steps != 1 else ''}"
+            if phase.steps == 1:
+                notes.append("only the first step was measured, which takes longer than others; give it more --seconds")
             if device.type == "cpu" and phase.cpu and phase.step > 1.3 * phase.cpu / threads:
                 notes.append(
                     f"this machine is busy: a step took {phase.step:.2g} s, in which its threads computed "
@@ -126,7 +139,7 @@ def make(
                 notes.append(f"not measured in the time that there was: {phase.lacks}")
             if small[i][0].batch != one.batch:
                 step_s *= cost_s(walked, device.type, threads) / cost_s(small_walks[i], device.type, threads)
-                step_from = f"from {phase.steps} steps of batch {small[i][0].batch}, measured here, by their operations"
+                step_from = f"by its operations, {step_from} of batch {small[i][0].batch}"
                 seen = replace(phase, peak=0, gpu={})  # of another size
         told = memory.of(walked, found, result, seen, device.type)
         if seen is not phase:
@@ -184,7 +197,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
                 "step_s": one.step_s, "step_from": one.step_from, "epoch_s": one.epoch_s,
                 "images_per_s": None if not one.step_s else one.per_step / one.step_s,
                 "seconds": one.seconds if one.step_s is not None else None, "total_s": one.total_s,
-                "cpu_s": part.phase.cpu if part.phase is not None and one.step_s is not None else None,
+                "cpu_s": part.cpu_s,
                 "row_s": part.phase.row if part.phase is not None and one.step_s is not None else None,
                 "checkpoint_bytes": one.checkpoint_bytes, "checkpoints_kept": one.kept,
                 "flops_per_step": part.walk.flops, "bytes_per_step": part.walk.moved,

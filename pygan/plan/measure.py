@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -23,8 +24,9 @@ _START_S = 60.0  # for a fresh process to import everything on a busy machine
 class Phase:
     """What was measured of a phase; times in seconds, sizes in bytes, None or 0: not measured.
 
-    step: the median of `steps` of them without the first; cpu: of what their threads computed meanwhile; feed: to open
-    the small set; decode: one item; row, evaluate (an item), sample (an item), save: acts of a training; png: a picture
+    step: the median of `steps` of them without the first, where there are more; cpu: of what their threads computed
+    meanwhile; feed: to open the set, with the decoding of a small one; decode: one item; row, evaluate (an item),
+    sample (an item), baseline (a training item), save: acts of a training; values, row_bytes: of a row; png: a picture
     of a grid; peak: of main memory, with a set of `items`; gpu: {"gpu_reserved", "gpu_taken", "gpu_allocated"}.
     """
 
@@ -37,7 +39,9 @@ class Phase:
     build: float = 0.0
     row: float = 0.0
     values: int = 0
+    row_bytes: int = 0
     evaluate: float = 0.0
+    baseline: float = 0.0
     sample: float = 0.0
     png: float = 0.0
     save: float = 0.0
@@ -70,7 +74,7 @@ def measure(
         "device": device,
         "seconds": seconds,
         "tensorboard": phases[0][0].tensorboard,
-        "phases": [{"recipe": recipes.to_dict(one), "few": _few(one, found)} for one, found in phases] if steps else [],
+        "phases": [_of_phase(one, found) for one, found in phases] if steps else [],
     }
     began = time.monotonic()
     told, failed, start = _run(asked, limit=_START_S + 5 * seconds)
@@ -81,12 +85,16 @@ def measure(
     return Measured(baseline["peak"], start, baseline["threads"], found, failed)
 
 
-def _few(recipe: Any, found: Found) -> dict[str, Any]:
-    """Fields that make the set small: a smaller built-in one; of a folder, only the pictures that are asked for."""
+def _of_phase(recipe: Any, found: Found) -> dict[str, Any]:
+    """What the child is told of a phase: its recipe, the fields that make its set small (a smaller built-in one, with a
+    batch held out; of a folder, only the pictures that are asked for), and whether steps find their pictures decoded.
+    """
+    whole = recipes.to_dict(recipe)
     if not found.drawn:
-        return {"feed": "pillow"}
+        return {"recipe": whole, "few": {"feed": "pillow"}, "ready": found.kind == "resident"}
     items = min(recipe.data_images, max(16, 2 * recipe.batch))
-    return {"data_images": items}
+    held_out = min(found.held_out, recipe.batch, items - 1)
+    return {"recipe": whole, "few": {"data_images": items, "holdout": held_out / items}, "ready": False}
 
 
 def _run(asked: dict[str, Any], *, limit: float) -> tuple[list[dict], str, float]:
@@ -110,7 +118,7 @@ def _run(asked: dict[str, Any], *, limit: float) -> tuple[list[dict], str, float
         for reader in readers:
             reader.start()
         child.stdin.write(json.dumps(asked) + "\n")
-        child.stdin.close()
+        child.stdin.flush()  # it stays open: a child ends with whoever holds it
         while True:
             try:
                 told.append(json.loads(lines.get(timeout=0.05)))
@@ -131,28 +139,32 @@ def _run(asked: dict[str, Any], *, limit: float) -> tuple[list[dict], str, float
         if child.poll() is None:
             child.kill()
         child.wait()
+        with contextlib.suppress(OSError):
+            child.stdin.close()
     return told, failed, start
 
 
 def _phase(told: Sequence[dict]) -> Phase:
     """What the lines of a phase say."""
     by = {line["what"]: line for line in told}
-    times = [line["seconds"] for line in told if line["what"] == "step"]
-    later = times[1:] or times
+    steps = [line for line in told if line["what"] == "step"]
+    later = steps[1:] or steps
     stages = ("feed", "build", "step", "row", "evaluation", "checkpoint")
     lacks = ", ".join(stage for stage in stages if stage not in by)
     gpu = {key: max(line.get(key, 0) for line in told) for key in ("gpu_reserved", "gpu_taken", "gpu_allocated")}
     return Phase(
-        step=median(later) if later else None,
-        steps=len(times),
-        cpu=median([line["cpu"] for line in told if line["what"] == "step"][1:] or [0.0]),
+        step=median(line["seconds"] for line in later) if later else None,
+        steps=len(steps),
+        cpu=median(line["cpu"] for line in later) if later else 0.0,
         feed=by.get("feed", {}).get("open", 0.0),
         items=by.get("feed", {}).get("items", 0),
         decode=by.get("feed", {}).get("decode", 0.0),
         build=by.get("build", {}).get("seconds", 0.0),
         row=by.get("row", {}).get("seconds", 0.0),
         values=by.get("row", {}).get("values", 0),
+        row_bytes=by.get("row", {}).get("size", 0),
         evaluate=by.get("evaluation", {}).get("measure", 0.0),
+        baseline=by.get("evaluation", {}).get("baseline", 0.0),
         sample=by.get("evaluation", {}).get("sample", 0.0),
         png=by.get("evaluation", {}).get("png", 0.0),
         save=by.get("checkpoint", {}).get("seconds", 0.0),

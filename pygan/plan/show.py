@@ -46,6 +46,8 @@ def table(plan: Plan) -> Iterator[str]:
 def summary(plan: Plan) -> str:
     """All of it in one line."""
     time = "time not measured" if plan.total_s is None else duration(plan.total_s)
+    if plan.total_s != plan.whole_s:
+        time += f" (--max-minutes) of {duration(plan.whole_s)}"
     first = plan.parts[-1].length
     rate = "" if not first.step_s else f" at {first.per_step / first.step_s:.3g} images/s"
     steps = sum(part.length.steps for part in plan.parts)
@@ -103,8 +105,8 @@ def command(gan: str, preset: str, recipe: Any, presets: dict[str, dict[str, Any
         name = flag(field.name)
         if isinstance(value, bool):
             words.append(name if value else "--no-" + name.removeprefix("--"))
-        else:
-            words += [name, str(value)]
+        else:  # a word that begins with - is no flag
+            words += [f"{name}={value}"] if str(value).startswith("-") else [name, str(value)]
     return shlex.join([*words, "--device", device])
 
 
