@@ -9,7 +9,7 @@ import torch
 
 from pygan import apply, gans, use
 from pygan.errors import UserError
-from pygan.nn import place_
+from pygan.nn import pack_, place_
 from pygan.pixels import Picture, to_depth
 from pygan.recipe import make
 from pygan.tiles import Tiling
@@ -92,6 +92,16 @@ def test_a_depth_that_is_asked_for_is_filled(depth, tile):
     assert made.pixels.dtype == made.alpha.dtype == depth
     assert len(np.unique(made.pixels)) > 256
     assert np.array_equal(made.alpha, to_depth(given.alpha, depth))
+
+
+def test_a_picture_that_fits_into_a_tile_is_what_it_is_without():
+    """To the last bit, though tiles are computed by a copy of the network whose weights are not packed."""
+    one, tile = network("cyclegan"), 64
+    pack_(one.net)
+    given = [noise(side, tile, dtype=np.float32) for side in (tile, tile + 1)]
+    fits, cut = (apply.translated(one, [picture], tile=Tiling(tile))[0].pixels for picture in given)
+    assert np.array_equal(fits, apply.translated(one, given[:1])[0].pixels)
+    assert not np.array_equal(cut, apply.translated(one, given[1:])[0].pixels)
 
 
 def test_what_cannot_be_asked_is_named():

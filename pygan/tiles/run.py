@@ -84,8 +84,8 @@ def run(
     part = dataclasses.replace(network, net=_copy(network.net))
     channels = card.channels[card.direction(options)][0]
 
-    def call(A: Tensor) -> Tensor:
-        return part.translate(A, part.rng(seed), **options)
+    def call(A: Tensor, net: Trained = part) -> Tensor:
+        return net.translate(A, net.rng(seed), **options)
 
     def padded_read(y: slice, x: slice) -> Tensor:
         return read(rows[y], columns[x])
@@ -96,7 +96,7 @@ def run(
             write(top, left, image)
 
     with torch.inference_mode():
-        Work(part, call, channels, padded, padded_read, tiling, what).run(cropped_write)
+        Work(part, call, channels, padded, padded_read, tiling, what).run(cropped_write, lambda A: call(A, network))
 
 
 def _copy(net: nn.Module) -> nn.Module:
@@ -129,13 +129,13 @@ class Work:
         self._budget = tiling.memory or int(memory.free(part.device) * memory.PART[part.device.type])
         self._step = part.card.multiple
 
-    def run(self, write: Write) -> None:
-        """All of it."""
+    def run(self, write: Write, uncut: Callable[[Tensor], Tensor]) -> None:
+        """All of it. uncut: the network itself, for a picture that fits."""
         card = self._part.card
         side = cut.up(max(_LOOK, card.least), card.multiple)
         per_pixel = 0.0 if self._tiling.pixels else self._bytes_per_pixel(max(_MEASURE, side))
         if self._fits(per_pixel):
-            write(0, 0, self._call(self._read(slice(None), slice(None))))
+            write(0, 0, uncut(self._read(slice(None), slice(None))))
             return
         found = survey(self._part.net, self._call, self._channels, side, card.multiple)
         inner = None
