@@ -313,7 +313,7 @@ def test_more_than_there_is_memory_for_is_not_tried(planned, monkeypatch):
 
 
 def test_a_proposal_costs_no_quality_where_that_is_enough(planned):
-    gan, made = planned("pix2pix", batch=8)
+    gan, made = planned("cyclegan", batch=8)
     limit = made.peak - (2 << 20)
     (first, *_) = fit.Fitter(gan, made, CPU, limit=limit, within=None).proposals()
     assert first.fits
@@ -324,7 +324,7 @@ def test_a_proposal_costs_no_quality_where_that_is_enough(planned):
 
 
 def test_then_a_smaller_batch_and_smaller_pictures(planned):
-    gan, made = planned("pix2pix", batch=8)
+    gan, made = planned("cyclegan", batch=8)
     search = fit.Fitter(gan, made, CPU, limit=None, within=None)
     recomputed = search.proposed(replace(made.asked, recompute=True, amp=True, feed="pillow"), ())
     found = fit.Fitter(gan, made, CPU, limit=recomputed.peak - (1 << 20), within=None).proposals()
