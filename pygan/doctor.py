@@ -67,12 +67,16 @@ def of_run(run: Path, as_json: bool = False) -> int:
     """
     from pygan import diagnosis
 
-    told = diagnosis.replayed(run)
     if as_json:
+        told = diagnosis.replayed(run)
         findings = [finding.to_json() for finding in told.findings]
         facts = {"run": str(run), "gan": told.gan, "rows": told.rows, "steps": told.steps}
         print(json.dumps(facts | {"findings": findings, "unchecked": told.unseen}, indent=2))
         return 0
+    from pygan.progress import Counter
+
+    with Counter("looking through the rows", unit="rows") as counter:
+        told = diagnosis.replayed(run, counter.of)
     for finding in told.findings:
         print(f"{finding.name} (said at step {finding.steps}, {finding.images} images)")
         print(f"    {finding.line}")

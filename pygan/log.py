@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 
 from pygan.errors import say
@@ -20,6 +20,12 @@ _PLAIN_EVERY_S = 10.0  # a line this often where there is no terminal
 def console() -> Console:
     """Where pygan talks: stdout. Colours and bars only on a terminal; a pipe gets full-width plain lines."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+
+def bar(out: Console, *columns: ProgressColumn, transient: bool = True) -> Progress:
+    """A progress bar on a terminal. What goes to stderr comes above it only where that is a terminal too."""
+    shared = sys.stderr is not None and sys.stderr.isatty()
+    return Progress(*columns, console=out, transient=transient, redirect_stderr=shared)
 
 
 def duration(seconds: float) -> str:
@@ -51,7 +57,7 @@ class Log:
         self._bar: Progress | None = None
         if self.out.is_terminal:
             columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TextColumn("{task.fields[text]}"))
-            self._bar = Progress(*columns, console=self.out)
+            self._bar = bar(self.out, *columns, transient=False)
             self._task = self._bar.add_task("train", total=total_images, completed=images_seen, text="")
             self._bar.start()
 

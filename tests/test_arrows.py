@@ -11,7 +11,7 @@ FLOOR |= dict.fromkeys(
     (
         "loop", "resume", "graph", "translate", "sample", "doctor", "kernels", "heldout", "log", "use", "imports",
         "evaluate", "report", "compare", "study", "quiz", "judge", "watch", "api", "apply", "noise",
-        "bundle", "export", "exported", "plan", "serve", "tiles",
+        "bundle", "export", "exported", "plan", "progress", "serve", "tiles",
     ),
     4,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pygan import apply, heldout, metrics, outputs, pictures, use
 from pygan.errors import UserError
+from pygan.progress import Counter
 from pygan.report.triplets import opened
 
 _SEED = 0
@@ -123,7 +124,12 @@ def _through(one: use.Trained, given: _Given) -> Tensor:
     if "to" in inspect.signature(one.gan.translate).parameters:
         options["to"] = outputs.ways(one.gan, one.recipe)[0]
     with torch.inference_mode():
-        return torch.cat([apply.through(one, item[None], seed=_SEED, options=options) for item in given.input])
+        made = []
+        with Counter(f"painting inputs of {given.run}", len(given.input)) as counter:
+            for item in given.input:
+                made.append(apply.through(one, item[None], seed=_SEED, options=options))
+                counter.add(1)
+        return torch.cat(made)
 
 
 def _made(trained: Mapping[str, use.Trained], runs: Mapping[str, Path], n: int, left_out: dict[str, str]) -> Same:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +29,10 @@ def replay(run: Path) -> list[Finding]:
     return replayed(run).findings
 
 
-def replayed(run: Path) -> Replay:
+def replayed(run: Path, progress: Callable[[int, int], None] | None = None) -> Replay:
     """`replay`, with what it is based on. Rows that were cut short or are damaged are passed over.
 
+    progress: is told (rows looked at, of all); tens of thousands take a minute.
     Errors: UserError if `run` is not a run directory, or its files cannot be read.
     """
     facts = rundir.read_facts(run)
@@ -40,7 +41,11 @@ def replayed(run: Path) -> Replay:
     except OSError as error:
         raise _unreadable(run, error) from error
     diagnosis = Diagnosis(facts["recipe"], facts["gan"])
-    findings = [finding for row in _forward(rows) for finding in diagnosis.see(row)]
+    findings, forward = [], _forward(rows)
+    for done, row in enumerate(forward, start=1):
+        findings += diagnosis.see(row)
+        if progress is not None:
+            progress(done, len(forward))
     findings += _diverged(rows, said)
     return Replay(facts["gan"], findings, diagnosis.seen_rows, diagnosis.seen_steps, diagnosis.unseen())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from pygan.page.parts import webp, webp_uri
+from pygan.progress import Counter
 
 # From the best to the smallest: grids, pixels of the longer side, quality.
 _LADDER = (
@@ -26,9 +27,13 @@ def frames(samples: Sequence[tuple[int, Path]], budget: int) -> tuple[list[tuple
     """
     if not samples:
         return [], ""
+    trying = Counter("trying how small sample grids must be", 3 * len(_LADDER), "grids")
     for most, side, quality in _LADDER:
-        chosen = evenly(samples, most)
-        probes = [_small(path, side, quality) for _, path in evenly(chosen, 3)]
+        chosen, probes = evenly(samples, most), []
+        with trying:
+            for _, path in evenly(chosen, 3):
+                probes.append(_small(path, side, quality))
+                trying.add(1)
         sizes = [len(data) for data in probes if data]
         if not sizes:
             break
@@ -53,8 +58,11 @@ def evenly(items: Sequence, most: int) -> list:
 
 
 def _all(chosen: Sequence[tuple[int, Path]], side: int, quality: int) -> list[tuple[int, str]]:
-    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
-        made = list(pool.map(lambda one: _small(one[1], side, quality), chosen))
+    made, counter = [], Counter("making sample grids small", len(chosen), "grids")
+    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool, counter:
+        for data in pool.map(lambda one: _small(one[1], side, quality), chosen):
+            made.append(data)
+            counter.add(1)
     return [(at, webp_uri(data)) for (at, _), data in zip(chosen, made, strict=True) if data]
 
 

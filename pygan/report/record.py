@@ -16,6 +16,7 @@ from typing import Any
 
 from pygan import checkpoint, diagnosis, gans
 from pygan.errors import UserError
+from pygan.progress import Counter
 from pygan.recipe import flag
 from pygan.rundir import METRICS, SCORES, from_json, read_facts, read_metrics
 
@@ -168,7 +169,8 @@ def _json(path: Path, problems: list[str]) -> Any:
 def _findings(path: Path, problems: list[str]) -> tuple[list[dict[str, Any]], str]:
     """What is wrong with the run, by the rules as they are now over all its rows; and what they could not see."""
     try:
-        found = diagnosis.replayed(path)
+        with Counter(f"looking through the rows of {path}", unit="rows") as counter:
+            found = diagnosis.replayed(path, counter.of)
     except UserError as error:
         problems.append(str(error))
         return [], ""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pygan import heldout, metrics, outputs, pictures, use
 from pygan.errors import UserError
+from pygan.progress import Counter
 
 _SEED = 0
 
@@ -32,7 +33,11 @@ def of(run: Path, checkpoint: str, device: str, n: int) -> Triplets:
     """The first n held-out items through a run's generator. Errors: UserError (no checkpoint, data gone)."""
     trained = use.load(run, checkpoint, device)
     with torch.inference_mode(), opened(trained, run) as feed:
-        parts = [_columns(trained, batch) for batch in heldout.batches(feed, n)]
+        parts, total = [], min(n, feed.n_items)
+        with Counter("painting held-out items", total) as counter:
+            for batch in heldout.batches(feed, n):
+                parts.append(_columns(trained, batch))
+                counter.add(len(batch[0]))
     items = list(itertools.chain.from_iterable(_items(columns) for columns in parts))
     noise = bool(parts) and "input" not in parts[0] and len(parts[0]) == 2 and "samples" in parts[0]
     return Triplets(items, trained.images_seen, checkpoint, noise)

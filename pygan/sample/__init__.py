@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pygan import log, outputs, pictures, use
 from pygan.errors import UserError
+from pygan.progress import Counter
 from pygan.rundir import write_atomic
 from pygan.sample import given
-from pygan.sample.progress import Counter
 from pygan.sample.walk import KINDS, Route, Walk, from_each_to_the_next, reads, route
 
 __all__ = ["KINDS", "Animation", "Walk", "sample"]

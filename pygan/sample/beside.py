@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pygan import features, neighbours, outputs, pictures, use
 from pygan.errors import UserError, say
+from pygan.progress import Counter
 from pygan.sample import given
-from pygan.sample.progress import Counter
 
 USUAL = 200  # training pictures, whose distances to each other say what is near
 MOST = 256  # rows of a sheet

@@ -17,6 +17,7 @@ from PIL import Image
 sys.path.append(str(Path(__file__).parent.parent.parent))  # last: the installed pygan, not that of the checkout
 
 from benchmarks.bench_report import long_run
+from pygan import progress
 from pygan.__main__ import main
 from pygan.report import curves, grids, measures, record, sections
 from pygan.rundir import RunDir, read_metrics
@@ -317,6 +318,24 @@ def test_findings_are_told(copy):
     assert found[0]["advice"] in text
     marks = json.loads(re.search(r'"marks":(\[.*?\])\}</script>', (copy / "report.html").read_text())[1])
     assert marks[0]["x"]["images"] == found[0]["since_images"]
+
+
+def test_long_work_shows_how_far_it_is(run, copy, monkeypatch, capsys):
+    """Of a large run it takes minutes: rows to look through, grids to make small, items to paint."""
+    assert main(["report", str(copy)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1  # not of a small one
+    monkeypatch.setattr(progress, "_EVERY_S", 0.0)
+    rows, grids = len(read_metrics(copy)), len(list((copy / "samples").iterdir()))
+    assert main(["report", str(copy), "-n", "2"]) == 0
+    out = capsys.readouterr().out
+    for last in (f"looking through the rows of {copy}: {rows}/{rows} rows", f"{grids}/{grids} grids", "painting held-out"):
+        assert last in out
+    assert main(["doctor", str(copy)]) == 0
+    assert f"looking through the rows: {rows}/{rows} rows" in capsys.readouterr().out
+    assert main(["doctor", str(copy), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == rows  # nothing but JSON
+    assert main(["compare", str(copy), str(run), "-o", str(copy / "compare.html")]) == 0
+    assert "painting inputs of" in capsys.readouterr().out
 
 
 def test_data_that_is_gone_is_named(tmp_path, capfd):

@@ -1,4 +1,4 @@
-"""How far a long sample is: a bar on a terminal, a line now and then in a pipe, nothing for what is done at once."""
+"""How far long work is: a bar on a terminal, a line now and then in a pipe, nothing for what is done at once."""
 
 from __future__ import annotations
 
@@ -12,35 +12,40 @@ _EVERY_S = 5.0
 
 
 class Counter:
-    """Counts images of `total`, with `what` is done to them; `close` takes the bar away."""
+    """Counts images, or another unit, of `total` (0: `of` says it), to which `what` is done; `close` ends it."""
 
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done = what, total, 0
+    def __init__(self, what: str, total: int = 0, unit: str = "images") -> None:
+        self._what, self._total, self._unit, self._done = what, total, unit, 0
         self._began = self._said = time.monotonic()
         self._out = log.console()
         self._bar: Progress | None = None
 
     def to(self, done: int) -> None:
-        """`done` images are done."""
+        """`done` of them are done."""
         self._done, now = done, time.monotonic()
         if now - self._said < (0.5 if self._bar is not None else _EVERY_S):
             return
         self._said = now
         rate = done / (now - self._began)
         left = log.duration((self._total - done) / rate) if rate else "?"
-        text = f"{rate:.1f} images/s  {left} left"
+        text = f"{rate:.1f} {self._unit}/s  {left} left"
         if not self._out.is_terminal:
-            self._out.print(f"{self._what}: {done}/{self._total} images  {text}", markup=False)
+            self._out.print(f"{self._what}: {done}/{self._total} {self._unit}  {text}", markup=False)
             return
         if self._bar is None:
             columns = (TextColumn(self._what), BarColumn(), TextColumn("{task.fields[text]}"))
-            self._bar = Progress(*columns, console=self._out, transient=True)
+            self._bar = log.bar(self._out, *columns)
             self._task = self._bar.add_task(self._what, total=self._total, text="")
             self._bar.start()
         self._bar.update(self._task, completed=done, text=text)
 
+    def of(self, done: int, total: int) -> None:
+        """`done` of `total` are done."""
+        self._total = total
+        self.to(done)
+
     def add(self, count: int) -> None:
-        """`count` more images are done."""
+        """`count` more are done."""
         self.to(self._done + count)
 
     def __enter__(self) -> Counter:
