@@ -53,7 +53,7 @@ def named() -> Iterator[tuple[Path, str]]:
     """The paths that stdin names, until it ends, each with a name that has its folders in it: a/b.jpg is a_b.jpg."""
     for line in sys.stdin.buffer:  # a name is any bytes
         if line.strip():
-            source = Path(os.fsdecode(line.rstrip(b"\n")))
+            source = Path(os.fsdecode(line.rstrip(b"\r\n")))
             yield source, "_".join(part for part in source.parts if part not in ("/", ".."))
 
 
@@ -67,7 +67,7 @@ def watched(folder: Path, every_s: float) -> Iterator[tuple[Path, str]]:
             if before.get(path) == now[path] != given.get(path):
                 yield path, path.name
                 given[path] = now[path]
-        before = now
+        before, given = now, {path: given[path] for path in now if path in given}
         time.sleep(every_s)
 
 

@@ -94,12 +94,23 @@ def test_it_watches_a_folder_and_does_nothing_twice(run, tmp_path):
     assert [Path(line.split()[1]).name for line in answered] == ["a.png", "c.png"]  # b.png was done
 
 
+def test_what_is_taken_away_is_forgotten(tmp_path):
+    """A bot that runs for months does not remember all that it has ever seen."""
+    looks = runpy.run_path(str(BOT))["watched"](tmp_path, 0.01)
+    for name in "abc":
+        path = picture(tmp_path / f"{name}.png")
+        assert next(looks) == (path, path.name)
+        path.unlink()
+    assert not looks.gi_frame.f_locals["given"]
+    looks.close()
+
+
 def test_it_answers_what_stdin_names(run, tmp_path):
     for folder in ("a", "b"):
         picture(tmp_path / folder / "same.png", seed=ord(folder))
     outside = picture(tmp_path / "outside.png", seed=5)
     (tmp_path / "work").mkdir()
-    lines = ["../a/same.png", "../b/same.png", "missing.png", "", "nul\0.png", "x" * 400, str(outside)]
+    lines = ["../a/same.png", "../b/same.png\r", "missing.png", "", "nul\0.png", "x" * 400, str(outside)]
 
     def ask():
         return subprocess.run(
