@@ -27,7 +27,8 @@ class Phase:
     step: the median of `steps` of them without the first, where there are more; cpu: of what their threads computed
     meanwhile; feed: to open the set, with the decoding of a small one; decode: one item; row, evaluate (an item),
     sample (an item), baseline (a training item), save: acts of a training; values, row_bytes: of a row; png: a picture
-    of a grid; peak: of main memory, with a set of `items`; gpu: {"gpu_reserved", "gpu_taken", "gpu_allocated"}.
+    of a grid; peak: of main memory, with a set of `items`; gpu: of a GPU's memory {"reserved", "context"}: by its
+    tensors, and what the process took of it besides.
     """
 
     step: float | None = None
@@ -77,11 +78,14 @@ def measure(
         "phases": [_of_phase(one, found) for one, found in phases] if steps else [],
     }
     began = time.monotonic()
+    others = _taken(device)
     told, failed, start = _run(asked, limit=_START_S + 5 * seconds)
     baseline = next((line for line in told if line["what"] == "baseline"), None)
     if baseline is None:
         return Measured(0, time.monotonic() - began, 0, tuple(Phase() for _ in asked["phases"]), failed or "no answer")
-    found = tuple(_phase([line for line in told if line.get("phase") == i]) for i in range(len(asked["phases"])))
+    found = tuple(
+        _phase([line for line in told if line.get("phase") == i], others) for i in range(len(asked["phases"]))
+    )
     return Measured(baseline["peak"], start, baseline["threads"], found, failed)
 
 
@@ -91,7 +95,8 @@ def _of_phase(recipe: Any, found: Found) -> dict[str, Any]:
     """
     whole = recipes.to_dict(recipe)
     if not found.drawn:
-        return {"recipe": whole, "few": {"feed": "pillow"}, "ready": found.kind == "resident"}
+        kind = "dali" if found.kind == "dali" else "pillow"
+        return {"recipe": whole, "few": {"feed": kind}, "ready": found.kind == "resident"}
     items = min(recipe.data_images, max(16, 2 * recipe.batch))
     held_out = min(found.held_out, recipe.batch, items - 1)
     return {"recipe": whole, "few": {"data_images": items, "holdout": held_out / items}, "ready": False}
@@ -144,14 +149,28 @@ def _run(asked: dict[str, Any], *, limit: float) -> tuple[list[dict], str, float
     return told, failed, start
 
 
-def _phase(told: Sequence[dict]) -> Phase:
-    """What the lines of a phase say."""
+def _taken(device: str) -> int:
+    """Bytes of a GPU's memory that are taken, by whomever; this process has its context there from now on."""
+    if device != "cuda":
+        return 0
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def _phase(told: Sequence[dict], others: int) -> Phase:
+    """What the lines of a phase say. others: bytes of a GPU that were taken before."""
     by = {line["what"]: line for line in told}
     steps = [line for line in told if line["what"] == "step"]
     later = steps[1:] or steps
     stages = ("feed", "build", "step", "row", "evaluation", "checkpoint")
     lacks = ", ".join(stage for stage in stages if stage not in by)
-    gpu = {key: max(line.get(key, 0) for line in told) for key in ("gpu_reserved", "gpu_taken", "gpu_allocated")}
+    seen = [line for line in told if "gpu_reserved" in line]
+    gpu = {}
+    if seen:
+        beside = max(line["gpu_beside"] for line in seen)
+        gpu = {"reserved": max(line["gpu_reserved"] for line in seen), "context": max(0, beside - others)}
     return Phase(
         step=median(line["seconds"] for line in later) if later else None,
         steps=len(steps),
@@ -169,6 +188,6 @@ def _phase(told: Sequence[dict]) -> Phase:
         png=by.get("evaluation", {}).get("png", 0.0),
         save=by.get("checkpoint", {}).get("seconds", 0.0),
         peak=max((line.get("peak", 0) for line in told), default=0),
-        gpu={key: size for key, size in gpu.items() if size},
+        gpu=gpu,
         lacks=lacks,
     )

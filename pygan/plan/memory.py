@@ -90,9 +90,9 @@ def _resident_in_child(found: Found, phase: Phase) -> int:
 def _of_gpu(walk: Walk, found: Found, phase: Phase | None) -> Memory:
     parts = _tensors(walk, found)
     computed = sum(parts.values())
-    if phase is not None and phase.gpu.get("gpu_reserved"):
-        reserved = phase.gpu["gpu_reserved"] + found.resident - _resident_in_child(found, phase)
-        context = max(0, phase.gpu.get("gpu_taken", 0) - phase.gpu["gpu_reserved"])
+    if phase is not None and phase.gpu and not phase.lacks:
+        reserved = phase.gpu["reserved"] + found.resident - _resident_in_child(found, phase)
+        context = phase.gpu["context"]
         parts |= {"allocator, workspaces, graph": max(0, reserved - computed), "context": context}
         return Memory(parts, True, context)
     parts |= {"allocator, workspaces, graph": int(GPU_ROUNDING * computed) + GPU_WORKSPACE, "context": GPU_CONTEXT}
