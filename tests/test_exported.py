@@ -1,6 +1,7 @@
 """Exported files: what they compute is what the run computes, and what is no such file is told from one."""
 
 import contextlib
+import copy
 import dataclasses
 import io
 import json
@@ -9,6 +10,7 @@ import pickle
 import re
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -21,7 +23,7 @@ from pygan import apply, export, exported, gans, use
 from pygan.data import Facts
 from pygan.errors import UserError
 from pygan.export import mask, network, prove, record
-from pygan.exported import facts, onnx_file
+from pygan.exported import archive, facts, onnx_file, pt2_graph
 from pygan.nn import NormAct, place_
 from pygan.ops import philox
 from pygan.pixels import Picture
@@ -334,9 +336,9 @@ def test_what_a_file_says(tmp_path):
     assert told["size"].startswith("32 x 32")
     assert told["multiple"] == "4"
     assert "reflection" in told["padding"]
-    with zipfile.ZipFile(tmp_path / "G.pt") as archive:
-        member = next(name for name in archive.namelist() if name.endswith("extra/pygan.json"))
-        assert json.loads(archive.read(member)) == said["torchscript"]
+    with zipfile.ZipFile(tmp_path / "G.pt") as whole:
+        member = next(name for name in whole.namelist() if name.endswith("extra/pygan.json"))
+        assert json.loads(whole.read(member)) == said["torchscript"]
 
 
 def told_by(name, facts_of_data=Facts(), asked=FREE, **fields):  # noqa: B008
@@ -521,14 +523,14 @@ class Payload:
 
 
 def _zip(path, members, compression=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
+    with zipfile.ZipFile(path, "w", compression) as whole:
         for name, data in members.items():
-            archive.writestr(name, data)
+            whole.writestr(name, data)
 
 
 def _rewritten(source, target, change):
-    with zipfile.ZipFile(source) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(source) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
     change(members)
     _zip(target, members)
 
@@ -620,8 +622,108 @@ def test_pickles_are_not_opened(files, tmp_path):
         assert b"os.mkdir" in members[name]
 
     _rewritten(files / "G.pt2", tmp_path / "target.pt2", with_target)
-    _refused(tmp_path / "target.pt2", "its graph calls")
+    _refused(tmp_path / "target.pt2", "its graph says target 'torch.serialization.os.mkdir'")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("ending", ["pt", "pt2"])
+def test_what_unpacks_to_more_than_its_size_is_not_opened(ending, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "_MOST_TEXT", 1 << 17)
+    exported.load(files / f"G.{ending}", "cpu")
+    path = tmp_path / f"bad.{ending}"
+    path.write_bytes((files / f"G.{ending}").read_bytes())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        folder = file.namelist()[0].partition("/")[0]
+        for k in range(3):  # none of them is too much by itself
+            file.writestr(f"{folder}/code/{k}.py", bytes(60_000))
+    _refused(path, "unpacks to far more than its size")
+
+    path.write_bytes((files / f"G.{ending}").read_bytes())
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(f"{folder}/data/1000", bytes(100_000))
+        for k in range(9):  # the same bytes under other names
+            again = copy.copy(file.filelist[-1])
+            again.filename = f"{folder}/data/{1001 + k}"
+            file.filelist.append(again)
+    _refused(path, "unpacks to far more than its size")
+
+
+RUNS = "__import__('os').mkdir(%r)"  # what sizes, guards and names of inputs are let say becomes Python
+
+
+def _say_size(model, code):
+    for tensor in model["graph_module"]["graph"]["tensor_values"].values():
+        tensor["sizes"][0] = {"as_expr": {"expr_str": code, "hint": {"as_int": 1}}}
+
+
+def _say_guard(model, code):
+    model["guards_code"] = [f"{code} is None"]
+
+
+def _say_name(model, code):
+    graph = model["graph_module"]["graph"]
+    name = graph["inputs"][-1]["as_tensor"]["name"]
+    changed = json.loads(json.dumps(graph).replace(json.dumps(name), json.dumps(f"x={code.replace('.', 'DOT')}")))
+    model["graph_module"]["graph"] = changed
+
+
+def _say_operator(model, code):
+    argument = {"name": "x", "arg": {"as_operator": "torch.serialization.os.mkdir"}, "kind": 1}
+    model["graph_module"]["graph"]["nodes"][0]["inputs"].append(argument)
+
+
+def _say_type(model, code):
+    signature = model["graph_module"]["module_call_graph"][0]["signature"]
+    signature["in_spec"] = signature["in_spec"].replace("builtins.tuple", "collections.namedtuple")
+
+
+def _say_range(model, code):
+    model["range_constraints"][code] = {"min_val": 1, "max_val": 2}
+
+
+@pytest.mark.parametrize("say", [_say_size, _say_guard, _say_name, _say_operator, _say_type, _say_range])
+def test_graphs_that_say_python_are_not_opened(say, files, tmp_path):
+    mark = tmp_path / "run"
+
+    def changed(members):
+        name = next(name for name in members if name.endswith("models/model.json"))
+        model = json.loads(members[name])
+        say(model, RUNS % str(mark))
+        members[name] = json.dumps(model).encode()
+
+    _rewritten(files / "G.pt2", tmp_path / "bad.pt2", changed)
+    _refused(tmp_path / "bad.pt2", "its graph says .*, which no network of pygan does")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "word", "known"),
+    [
+        ("expr_str", "Add(Mul(Integer(4), Symbol('s39', positive=True, integer=True)), Integer(6))", True),
+        ("expr_str", "4*s39 + 6", True),
+        ("expr_str", "2**s39", False),
+        ("expr_str", "s1.func", False),
+        ("expr_str", "Lambda(1)", False),
+        ("guards_code", "max(1, 32*(L['inputs'][0].size()[3] // 64)) != 4", True),
+        ("guards_code", "L['inputs'][0].to('meta')", False),
+        ("guards_code", "9**9**9", False),
+        ("target", "torch.ops.aten.conv2d.default", True),
+        ("target", "torch.ops.aten.from_file.default", False),
+        ("target", "torch.ops.inductor.x", False),
+        ("name", "add_1", True),
+        ("name", "a b", False),
+    ],
+)
+def test_words_of_a_graph(key, word, known):
+    assert (pt2_graph.strange(json.dumps({"nodes": [{key: word}]}).encode()) == "") == known
+
+
+def test_files_do_not_say_where_they_were_made(files):
+    """Sources, and the folders of this machine that they lie in."""
+    for ending in ENDINGS:
+        data = (files / f"G.{ending}").read_bytes()
+        assert b"pygan/nets" not in data.replace(b"__torch__/pygan/nets", b"")
+        assert str(Path(export.__file__).parent.parent).encode() not in data
 
 
 def test_torchscript_that_does_more_than_compute_is_not_opened(tmp_path):
@@ -655,8 +757,8 @@ def test_torchscript_that_does_more_than_compute_is_not_opened(tmp_path):
     ],
 )
 def test_torchscript_that_is_written_another_way_is_not_opened(code, files, tmp_path):
-    with zipfile.ZipFile(files / "G.pt") as archive:
-        (name,) = (one for one in archive.namelist() if re.search(r"/export/network\b.*\.py$", one))
+    with zipfile.ZipFile(files / "G.pt") as whole:
+        (name,) = (one for one in whole.namelist() if re.search(r"/export/network\b.*\.py$", one))
 
     def changed(members):
         text = members[name].decode()
@@ -671,14 +773,15 @@ def test_torchscript_that_is_written_another_way_is_not_opened(code, files, tmp_
     assert not (tmp_path / "made").exists()
 
 
+class Breaking(torch.nn.Module):
+    def forward(self, *inputs):
+        (z,) = inputs
+        place = (z[0, :1] > 5).long() * 1000  # there is none
+        return z.index_select(1, place)[:, :, None, None].expand(-1, 3, 16, 16)
+
+
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "pt2"])
 def test_graphs_that_break_while_they_compute_are_one_line(kind, tmp_path, capfd):
-    class Breaking(torch.nn.Module):
-        def forward(self, *inputs):
-            (z,) = inputs
-            place = (z[0, :1] > 5).long() * 1000  # there is none
-            return z.index_select(1, place)[:, :, None, None].expand(-1, 3, 16, 16)
-
     form = network.form(trained("dcgan"), network.Asked(batch=1))
     form = dataclasses.replace(form, module=Breaking())
     path = tmp_path / f"G{export.ENDINGS[kind]}"

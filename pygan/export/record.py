@@ -7,12 +7,13 @@ import io
 import json
 import logging
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.export import Dim, ExportedProgram
 
 from pygan.errors import UserError
@@ -65,6 +66,9 @@ def to_pt2(form: Form, metadata: Mapping[str, str], path: Path) -> None:
     with _silence():
         program = _program(form)
         program.example_inputs = None
+        for module in program.graph_module.modules():
+            for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+                node.meta.pop("stack_trace", None)  # paths of source files
         buffer = io.BytesIO()
         torch.export.save(program, buffer, extra_files={EXTRA: json.dumps(dict(metadata))})
     path.write_bytes(buffer.getvalue())
@@ -76,7 +80,10 @@ def to_torchscript(form: Form, metadata: Mapping[str, str], path: Path) -> None:
         traced = torch.jit.trace(form.module, form.examples(), check_trace=False)
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer, _extra_files={EXTRA: json.dumps(dict(metadata)).encode()})
-    path.write_bytes(buffer.getvalue())
+    with zipfile.ZipFile(buffer) as whole, zipfile.ZipFile(path, "w") as file:
+        for member in whole.infolist():
+            if not member.filename.endswith(".debug_pkl"):  # source code, and the paths of its files
+                file.writestr(member, whole.read(member))
 
 
 def _program(form: Form) -> ExportedProgram:

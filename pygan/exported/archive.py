@@ -10,7 +10,7 @@ from pathlib import Path
 from pygan.errors import UserError
 
 EXTRA = "pygan.json"  # the member with the table of `facts`
-_MOST_FACTS, _MOST_TEXT = 1 << 20, 1 << 28  # bytes
+_MOST_FACTS, _MOST_TEXT = 1 << 20, 1 << 28  # bytes, once unpacked; weights are not packed
 
 
 def members(path: Path, what: str) -> dict[str, zipfile.ZipInfo]:
@@ -26,7 +26,8 @@ def members(path: Path, what: str) -> dict[str, zipfile.ZipInfo]:
     found = {info.filename.partition("/")[2]: info for info in infos}
     if len(found) != len(infos) or len({info.filename.partition("/")[0] for info in infos}) != 1:
         raise UserError(f"{path} is not a {what} file; export it again")
-    if any(info.compress_type != zipfile.ZIP_STORED and info.file_size > _MOST_TEXT for info in infos):
+    packed = sum(info.file_size for info in infos if info.compress_type != zipfile.ZIP_STORED)
+    if packed > _MOST_TEXT or sum(info.compress_size for info in infos) > path.stat().st_size:  # or: one in another
         raise UserError(f"{path} unpacks to far more than its size and is not opened")
     return found
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pygan import device as devices
 from pygan.errors import UserError
-from pygan.exported import archive, facts
+from pygan.exported import archive, facts, pt2_graph
 from pygan.exported.network import Exported
 
 # Everything that such a file holds. Other members of the format are pickles.
@@ -24,15 +24,13 @@ _MEMBER = re.compile(
     r"|data/sample_inputs/model\.pt|models/model\.json|extra/pygan\.json|archive_format|archive_version|byteorder"
     r"|\.data/(version|serialization_id)"
 )
-_TARGET = re.compile(r"torch\.ops\.aten\.\w+(\.\w+)?|_operator\.\w+|math\.\w+|torch\.sym_\w+")
-_WITH_FILES = re.compile(r"\.(save|load|from_file)\b")
 _LISTS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 
 
 def read(path: Path, device: str = "auto") -> Exported:
     """The network of a PT2 file. Errors: UserError; OSError.
 
-    The format can hold pickles, and names of any function of Python: a file with one of them is not opened.
+    The format can hold pickles, names of any function, and source code: a file with one of them is not opened.
     """
     found = archive.members(path, "PT2")
     table = archive.table(path, found)
@@ -45,9 +43,12 @@ def read(path: Path, device: str = "auto") -> Exported:
     for name in _LISTS:
         if any(value for key, value in _pairs(path, found[name]) if key == "use_pickle"):
             raise UserError(f"{path} is not opened: {name} names a pickle, which could run anything")
-    for key, value in _pairs(path, found["models/model.json"]):
-        if key == "target" and isinstance(value, str) and (not _TARGET.fullmatch(value) or _WITH_FILES.search(value)):
-            raise UserError(f"{path} is not opened: its graph calls {value[:80]}, which no network of pygan does")
+    try:
+        strange = pt2_graph.strange(archive.read(path, found["models/model.json"]))
+    except (ValueError, RecursionError, TypeError) as error:
+        raise UserError(f"{path} is damaged: its graph is not JSON; export it again") from error
+    if strange:
+        raise UserError(f"{path} is not opened: its graph says {strange}, which no network of pygan does")
     card = facts.read(table, str(path))
     names = facts.inputs(card)
     where = devices.choose(device)
