@@ -297,6 +297,19 @@ def test_overwriting_keeps_what_is_not_ours(runs, own):
     assert [p.name for p in own.parent.iterdir()] == [own.name]
 
 
+def test_overwriting_stays_in_its_folder(runs, own, tmp_path):
+    (own / "samples" / "9.png").write_bytes(b"of a bundle before")
+    (own / "samples" / "mine.png").write_bytes(b"mine")
+    write(runs("began"), own, overwrite=True)
+    assert {path.name for path in (own / "samples").iterdir()} == {"0.png", "mine.png"}
+    shutil.move(own / "samples", tmp_path / "album")
+    (own / "samples").symlink_to(tmp_path / "album")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "album").iterdir()}
+    with pytest.raises(UserError, match="samples is a link to another place"):
+        write(runs("began"), own, overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "album").iterdir()} == before
+
+
 def _fails(monkeypatch, kind):
     if kind == "weights":  # a file that is not the network
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def _check_place(folder: Path, overwrite: bool) -> None:
             raise UserError(f"{folder} is there and holds something else than a model of pygan; choose another -o")
         if not overwrite:
             raise UserError(f"{folder} is there already; add --overwrite to replace it, or choose another -o")
+        if (folder / layout.SAMPLES).is_symlink():
+            raise UserError(f"{folder / layout.SAMPLES} is a link to another place, which is left alone; remove it")
     elif folder.exists() or folder.is_symlink():
         raise UserError(f"{folder} is there and is no folder; choose another -o")
 
@@ -130,8 +133,9 @@ def _put(new: Path, folder: Path) -> None:
         os.rename(new, folder)
         return
     (folder / layout.SAMPLES).mkdir(exist_ok=True)
-    for stale in (folder / layout.SAMPLES).glob("*.png"):
-        stale.unlink()
+    for stale in (folder / layout.SAMPLES).iterdir():
+        if re.fullmatch(r"\d+\.png", stale.name):
+            stale.unlink()
     files = sorted((path for path in new.rglob("*") if path.is_file()), key=lambda path: path.name == layout.CONFIG)
     for path in files:
         os.replace(path, folder / path.relative_to(new))
