@@ -35,8 +35,9 @@ def say(line: str) -> None:
     """Print one line for the user on stderr, at once; what would break the line or steer a terminal is spelled out."""
     if sys.stderr is not None:
         shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
-        sys.stderr.write(f"pygan: {shown}\n")  # one write: lines of two threads must not run into each other
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # nobody reads on, or a full disk: no reason to stop the work
+            sys.stderr.write(f"pygan: {shown}\n")  # one write: lines of two threads must not run into each other
+            sys.stderr.flush()
 
 
 def say_once(line: str) -> None:

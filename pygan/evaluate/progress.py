@@ -23,7 +23,7 @@ class Bar:
     def __enter__(self) -> Bar:
         if self._out.is_terminal:
             columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TextColumn("{task.fields[text]}"))
-            self._bar = Progress(*columns, console=self._out, transient=True)
+            self._bar = log.bar(self._out, *columns)
             self._task = self._bar.add_task("evaluate", total=self._total, text="")
             self._bar.start()
         return self

@@ -36,17 +36,18 @@ class Progress:
             return
         self._said = now
         rate = self._seen / (now - self._began)
-        text = f"{rate / 1e6:.2f} megapixels/s  {log.duration((self._pixels - self._seen) / rate)} left"
+        text = f"{self._done}/{self._tiles} tiles"
+        left = f"{rate / 1e6:.2f} megapixels/s  {log.duration((self._pixels - self._seen) / rate)} left"
+        plan, self._plan = self._plan and f" ({self._plan})", ""
         if not terminal:
-            plan, self._plan = self._plan and f" ({self._plan})", ""
-            self._out.print(f"{self._what}: {self._done}/{self._tiles} tiles{plan}  {text}", markup=False)
+            self._out.print(f"{self._what}: {text}{plan}  {left}", markup=False)
             return
-        if self._bar is None:
-            columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[text]}"))
-            self._bar = Bars(*columns, console=self._out, transient=True)
-            self._task = self._bar.add_task(f"{self._what}: {self._plan}", total=self._tiles, text="")
+        if self._bar is None:  # what is to be done is a line of its own: beside the bar a terminal has no room for it
+            self._out.print(f"{self._what}{plan}", markup=False)
+            self._bar = log.bar(self._out, BarColumn(), TextColumn("{task.fields[text]}"))
+            self._task = self._bar.add_task("", total=self._tiles, text="")
             self._bar.start()
-        self._bar.update(self._task, completed=self._done, text=text)
+        self._bar.update(self._task, completed=self._done, text=f"{text}  {left}")
 
     def __enter__(self) -> Progress:
         return self

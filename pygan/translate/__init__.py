@@ -114,7 +114,7 @@ def _run(args: argparse.Namespace) -> int:
         stream, inputs = "auto", [PIPE, *inputs]
     return translate(
         args.run,
-        inputs or ([PIPE] if stream else []),
+        inputs or ([] if stream is None else [PIPE]),
         args.output,
         checkpoint=args.checkpoint,
         device=args.device,
@@ -180,7 +180,7 @@ def translate(
         raise UserError("-o is empty: name the folder of the results, . for this one")
     if overlap is not None and tile is None:
         raise UserError("--overlap is of --tile: add that, or leave it out")
-    if tile is not None and stream:
+    if tile is not None and stream is not None:
         raise UserError("--tile is for pictures from files; leave it out with --stream")
     from pygan import apply, tiles, use
     from pygan.translate import files, jpegs, one
@@ -189,7 +189,7 @@ def translate(
     from pygan.translate.work import Work
 
     tiling = None if tile is None else tiles.Tiling(tile, overlap)
-    frame_kind = frames.kind_of(stream, inputs, output, format) if stream else None
+    frame_kind = frames.kind_of(stream, inputs, output, format) if stream is not None else None
     network = use.network(run, checkpoint, device)
     apply.check(network, options, str(run))
     if tiling is None and network.device.type == "cuda":

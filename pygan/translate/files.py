@@ -47,7 +47,7 @@ def through(work: Work, run: Path, inputs: Sequence[str], output: Path, *, overw
         say(f"{bar.kept} results were already in {shown(output)} and were left alone (--overwrite replaces them)")
     bad = f"; {bar.bad} could not be read or written" if bar.bad else ""
     bar.say(
-        f"translated {bar.done} pictures into {shown(output)} ({bar.rate:.1f} images/s), by {shown(run)} at "
+        f"translated {bar.done} pictures into {shown(output)} ({bar.rate}), by {shown(run)} at "
         f"{work.card.images_seen:,} images{bad}"
     )
     return 2 if bar.bad else 0

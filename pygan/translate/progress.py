@@ -28,7 +28,7 @@ class Bar:
     def __enter__(self) -> Bar:
         if not self._plain:
             columns = (BarColumn(), TextColumn("{task.completed}/{task.total}  {task.fields[text]}"))
-            self._bar = Progress(*columns, console=self._out, transient=True)
+            self._bar = log.bar(self._out, *columns)
             self._task = self._bar.add_task("", total=self._total, text="")
             self._bar.start()
         return self
@@ -39,15 +39,19 @@ class Bar:
             self._bar = None
 
     @property
-    def rate(self) -> float:
-        """Images per second since the beginning."""
+    def rate(self) -> str:
+        """Images per second since the beginning, with its unit."""
+        rate = self._rate()
+        return f"{rate:.1f} images/s" if rate >= 0.1 or not rate else f"{rate:.2g} images/s"
+
+    def _rate(self) -> float:
         return self.done / max(time.monotonic() - self._began, 1e-9)
 
     def show(self) -> None:
         """Show where it is, if it is time to."""
         over = self.done + self.kept + self.bad
-        left = log.duration((self._total - over) / self.rate) if self.done else "?"
-        text = f"{self.rate:.1f} images/s  {left} left"
+        left = log.duration((self._total - over) / self._rate()) if self.done else "?"
+        text = f"{self.rate}  {left} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=over, text=text)
         elif time.monotonic() - self._said > _PLAIN_EVERY_S:

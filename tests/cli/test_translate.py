@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from inverting import Inverts
 from PIL import Image
+from rich.console import Console
 
-from pygan import pixels, use
+from pygan import log, pixels, use
 from pygan.__main__ import main
 from pygan.pixels import Picture
 from pygan.translate.jobs import jobs
@@ -136,6 +138,7 @@ def test_floats_of_another_range_come_back_in_it(network, tmp_path, capfd):
         (("--float-range=0,nan",), "two numbers"),
         (("--batch", "0"), "at least 1"),
         (("--stream", "gif"), "must be auto, mjpeg, png or rgb24"),
+        (("--stream", ""), "must be auto, mjpeg, png or rgb24"),
         (("--stream", "rgb24:0x5"), "--stream rgb24:0x5: 0x5 pixels"),
         (("--stream", "png"), "standard output"),
     ],
@@ -544,3 +547,34 @@ def test_progress_in_a_pipe_is_a_line_now_and_then(network, tmp_path, monkeypatc
     assert " images/s  " in said
     assert " left" in said
     assert threading.active_count() < 20
+
+
+def on_a_terminal(monkeypatch, width=80):
+    """What a terminal of that width is shown."""
+    shown = io.StringIO()
+    made = Console(file=shown, force_terminal=True, width=width, highlight=False, soft_wrap=True)
+    monkeypatch.setattr(log, "console", lambda: made)
+    return shown
+
+
+def test_on_a_terminal_a_bar_says_how_long_it_takes(network, tmp_path, monkeypatch, capfd):
+    shown = on_a_terminal(monkeypatch)
+    for k in range(4):
+        write(tmp_path / "in" / f"{k}.png", Picture(drawn((16, 16, 3), seed=k)))
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    monkeypatch.setenv("PYGAN_TEST_SLOW", "0.2")
+    assert translate(tmp_path / "in", "-o", tmp_path / "out", "--batch", "1") == 2
+    assert re.search(r"/5  \d+\.\d images/s  \d+ s left", shown.getvalue())
+    assert "bad.png" in capfd.readouterr().err  # which is no terminal, so the line is not above the bar
+    assert "bad.png" not in shown.getvalue()
+
+
+def test_a_rate_below_one_in_ten_seconds_is_no_zero(monkeypatch):
+    from pygan.translate.progress import Bar
+
+    now = iter((0.0, 80.0, 80.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    bar = Bar(2)
+    assert bar.rate == "0.0 images/s"
+    bar.done = 1
+    assert bar.rate == "0.013 images/s"

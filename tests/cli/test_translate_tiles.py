@@ -1,10 +1,13 @@
 """`pygan translate --tile`: large pictures in parts, with the result of the whole."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from pygan import tiles
+from pygan import log, tiles
 from pygan.__main__ import main
 from pygan.data import images
 
@@ -30,9 +33,9 @@ def translated(run, picture, output, *flags):
 
 
 def test_a_large_picture(run, tmp_path):
-    picture = photograph(tmp_path / "in.png", 3000, 2000)
+    picture = photograph(tmp_path / "in.png", 1500, 1000)
     want = translated(run, picture, tmp_path / "whole")
-    got = translated(run, picture, tmp_path / "tiles", "--tile", "1000")
+    got = translated(run, picture, tmp_path / "tiles", "--tile", "500")
     assert got.shape == want.shape
     assert np.abs(got - want).max() <= 1
 
@@ -63,6 +66,19 @@ def test_how_far_it_is(run, tmp_path, monkeypatch, capsys):
     done, total = last.split(": ")[1].split(" tiles")[0].split("/")
     assert done == total
     assert "left" in last
+
+
+def test_how_far_it_is_on_a_narrow_terminal(run, tmp_path, monkeypatch):
+    shown = io.StringIO()
+    made = Console(file=shown, force_terminal=True, width=60, highlight=False, soft_wrap=True)
+    monkeypatch.setattr(log, "console", lambda: made)
+    monkeypatch.setattr("pygan.tiles.progress._BAR_AFTER_S", 0.0)
+    translated(run, photograph(tmp_path / "in.png", 150, 90), tmp_path / "out", "--tile", "64")
+    text = shown.getvalue()
+    assert "in.png (6 tiles of 64 pixels" in text
+    assert "/30 tiles  " in text
+    assert " s left" in text
+    assert "…" not in text
 
 
 def test_standard_output_holds_the_picture_alone(run, tmp_path, monkeypatch, capfdbinary):
