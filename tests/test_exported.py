@@ -841,6 +841,33 @@ def test_missing_packages_are_named(files, tmp_path, monkeypatch):
         write(trained("ebgan"), "onnx", tmp_path / "G.onnx")
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize(
+    ("available", "why"),
+    [
+        (["CPUExecutionProvider"], "pip install onnxruntime-gpu"),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], "does not start"),  # with libraries of another version
+    ],
+)
+def test_an_onnx_file_beside_a_gpu_that_onnx_runtime_cannot_use(files, available, why, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    for device in ("auto", "cuda"):
+        assert exported.load(files / "G.onnx", device).device.type == "cpu"
+    said = capsys.readouterr().err
+    assert said.count("G.onnx runs on the CPU") == 1
+    assert why in said
+
+
+def test_an_onnx_file_on_one_gpu_of_several(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    where, ((name, options), _) = onnx_file._place(Path("x"), "cuda:1", [onnx_file._CUDA])
+    assert (where, name, options["device_id"]) == (torch.device("cuda:1"), "CUDAExecutionProvider", 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # this torch has no CUDA, that onnxruntime has
+    assert onnx_file._place(Path("x"), "auto", [onnx_file._CUDA]) == (torch.device("cpu"), ["CPUExecutionProvider"])
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", ["pix2pix", "gawwn"])
 def test_files_on_a_gpu(name, tmp_path):

@@ -18,6 +18,7 @@ from pygan.exported.network import Exported
 
 # How an ONNX file names another one that its weights are in: a field 1 of 8 bytes, whose numbers may be written long.
 _ELSEWHERE = re.compile(rb"(?:\n|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
+_CUDA = "CUDAExecutionProvider"
 _NO_MEMORY = re.compile("bad_alloc|allocate memory|out of memory", re.IGNORECASE)
 
 _of_the_parent: list[Any] = []  # sessions that came with a fork: to let go of one waits for its threads for ever
@@ -36,6 +37,12 @@ def read(path: Path, device: str = "auto") -> Exported:
         ) from error
     where, providers = _place(path, device, onnxruntime.get_available_providers())
     session, table, size = _opened(path, providers)
+    if where.type == "cuda" and _CUDA not in session.get_providers():
+        say_once(
+            f"{path} runs on the CPU: the CUDA of this onnxruntime does not start (slower); it needs the CUDA and the "
+            "cuDNN that it was built for"
+        )
+        where = torch.device("cpu")
     card = facts.read(table, str(path))
     names = facts.inputs(card)
     found = [one.name for one in session.get_inputs()]
@@ -63,13 +70,14 @@ def read(path: Path, device: str = "auto") -> Exported:
 
 def _place(path: Path, device: str, available: Sequence[str]) -> tuple[torch.device, list[Any]]:
     """Where it computes, and what of ONNX Runtime does it. Errors: UserError for a device that is not there."""
-    where = devices.choose(device) if device != "auto" else torch.device("cpu")
-    if device == "cpu" or "CUDAExecutionProvider" not in available:
-        if where.type == "cuda":
-            say_once(f"{path} runs on the CPU: this onnxruntime has no CUDA (slower); pip install onnxruntime-gpu")
-        return torch.device("cpu"), ["CPUExecutionProvider"]
-    where = where if where.type == "cuda" else torch.device("cuda")
-    return where, [("CUDAExecutionProvider", {"device_id": where.index or 0}), "CPUExecutionProvider"]
+    where = devices.choose(device)
+    if where.type == "cuda" and _CUDA in available:
+        # Its default measures all algorithms anew for every size of pictures.
+        options = {"device_id": where.index or 0, "cudnn_conv_algo_search": "HEURISTIC"}
+        return where, [(_CUDA, options), "CPUExecutionProvider"]
+    if where.type == "cuda":
+        say_once(f"{path} runs on the CPU: this onnxruntime has no CUDA (slower); pip install onnxruntime-gpu")
+    return torch.device("cpu"), ["CPUExecutionProvider"]
 
 
 def _opened(path: Path, providers: Sequence[Any]) -> tuple[Any, dict[str, str], int]:
