@@ -27,6 +27,7 @@ from pygan import device as devices
 from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
 from pygan.graph import GraphedStep, Step
+from pygan.heap import Heap
 from pygan.judge import Judge
 from pygan.nn import full_precision
 from pygan.recipe import BaseRecipe
@@ -129,6 +130,8 @@ def train(
     if whole is not None:
         whole = replace(whole, **plain(recipes.to_dict(whole)) | fields)
     where = None if run is None else as_path(run, "--run")
+    if where is not None and where.is_file():  # said before pictures are prepared, not behind them
+        raise UserError(f"{where} is a file; choose another place with --run")
     session = _Session(whole, preset, where, resume, device, max_steps, dry_run, go_on, fields)
     try:
         with _signals() as came:
@@ -378,6 +381,7 @@ def _loop(run: _Run, world: int, session: _Session, came: list[str], began: floa
     recipe, state = run.recipe, run.state
     per_step, step = gans.images_per_step(run.gan, recipe) * world, None
     last_row = time.monotonic()
+    heap = Heap() if state.device.type == "cpu" else None
     run.rates = {name: opt.lr for name, opt in state.opts.items()}
     while state.images_seen < run.end:
         here = state.images_seen - run.first
@@ -393,6 +397,8 @@ def _loop(run: _Run, world: int, session: _Session, came: list[str], began: floa
         before = state.images_seen
         state.images_seen += per_step
         state.steps += 1
+        if heap is not None:
+            heap.end_of_round()
 
         over = state.images_seen >= run.end
         last = over and run.end == run.total

@@ -211,11 +211,17 @@ def from_dict(recipe_type: type[BaseRecipe], values: Mapping[str, Any], where: s
     """The recipe saved at `where`. Errors: UserError if a field is unknown or of another type."""
     types = get_type_hints(recipe_type)
     if unknown := sorted(set(values) - types.keys()):
-        raise UserError(f"{where} has the recipe field {unknown[0]!r}, which this version of pygan does not know")
+        raise UserError(
+            f"{where} has the recipe field {unknown[0]!r}, which this version of pygan does not know; "
+            "use the version that wrote it, or a later one"
+        )
     for name, value in values.items():
         if not _is_a(value, types[name]):
             raise UserError(f"{where} is damaged: {name} is {value!r}, expected {types[name].__name__}; restore it")
-    return recipe_type(**values)
+    try:
+        return recipe_type(**values)
+    except UserError as error:  # it names a flag, which nobody gave
+        raise UserError(f"{where}: {error}") from error
 
 
 def fitted(recipe: Any, **found: int) -> Any:

@@ -105,7 +105,8 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = from_json((path / RECIPE).read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not a run directory: it has no {RECIPE}") from error
+        why = f"it has no {RECIPE}" if path.exists() else "there is nothing of that name"
+        raise UserError(f"{path} is not a run directory: {why}") from error
     except NotADirectoryError as error:
         raise UserError(f"{path} is a file; name the directory of a run") from error
     except (OSError, ValueError) as error:

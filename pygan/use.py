@@ -230,6 +230,10 @@ def load(run: Path, name: str, device_name: str) -> Trained:
     A damaged "last" is named, and the checkpoint before it taken. Errors: UserError.
     """
     facts = read_facts(run)
+    if facts["gan"] not in gans.names():
+        raise UserError(
+            f"{run} is a run of {facts['gan']!r}, which this version of pygan does not know; use a later one"
+        )
     gan = gans.load(facts["gan"])
     recipe = recipes.from_dict(gan.Recipe, facts["recipe"], str(run / RECIPE))
     found = _choose(run, name, facts["gan"])

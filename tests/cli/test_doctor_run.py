@@ -199,7 +199,7 @@ def spoil_rows(run):
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (spoil_missing, "is not a run directory: it has no recipe.json"),
+        (spoil_missing, "is not a run directory: there is nothing of that name"),
         (spoil_file, "is a file; name the directory of a run"),
         (spoil_recipe, "cannot be read (it is not JSON)"),
         (spoil_types, "is damaged"),

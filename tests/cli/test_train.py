@@ -307,6 +307,8 @@ def test_skip_bad_trains_on_the_rest(tmp_path):
 def test_an_output_that_cannot_be_written(tmp_path, capfd):
     (tmp_path / "file").write_text("not a folder")
     assert "choose another place with --run" in fails(capfd, *TINY, "--run", tmp_path / "file" / "run")
+    line = fails(capfd, *TINY, "--run", tmp_path / "file")
+    assert f"{tmp_path / 'file'} is a file; choose another place" in line  # before any picture is prepared
 
 
 def test_another_recipe_does_not_touch_a_run(trained, capfd):

@@ -129,10 +129,31 @@ def test_results_are_not_replaced_unasked(run, tmp_path, capfd):
 
 
 @pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"gan": "biggan"}, "damaged is a run of 'biggan', which this version of pygan does not know"),
+        ({"quantum": 3}, "recipe.json has the recipe field 'quantum', which this version of pygan does not know"),
+        ({"lr": float("nan")}, "damaged/recipe.json: --lr must be a finite number, got nan"),
+        ({"crop_size": 10**9}, "damaged/recipe.json: --load-size must be at least --crop-size"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_names_its_file(run, tmp_path, capfd, change, says):
+    """Nobody gave the flag that such a line speaks of."""
+    facts = json.loads((run / "recipe.json").read_text())
+    facts = facts | change if "gan" in change else facts | {"recipe": facts["recipe"] | change}
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "recipe.json").write_text(json.dumps(facts))
+    assert main(["sample", str(tmp_path / "damaged"), "-o", str(tmp_path / "x.png")]) == 2
+    line = capfd.readouterr().err
+    assert line.count("\n") == 1
+    assert says in line
+
+
+@pytest.mark.parametrize(
     ("argv", "says"),
     [
         (["translate", "RUN", "nothing.png", "-o", "out"], "nothing.png: no such picture"),
-        (["translate", "no-run", "x.png", "-o", "out"], "no-run is not a run directory"),
+        (["translate", "no-run", "x.png", "-o", "out"], "no-run is not a run directory: there is nothing of that name"),
         (["translate", "RUN", "x.png"], "-o"),
         (
             ["translate", "RUN", "x.png", "-o", "out", "--checkpoint", "bets"],
