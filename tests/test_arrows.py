@@ -35,6 +35,7 @@ FLOOR |= dict.fromkeys(
         "checkpoint",
         "rundir",
         "device",
+        "heap",
         "pictures",
         "losses",
         "optim",
