@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,10 +52,15 @@ class Entry:
         return not self.why and self.path.suffix.lower() not in _EXPECTED.get(self.format, {self.path.suffix.lower()})
 
 
-def list_images(folder: Path, endings: Container[str] = EXTENSIONS) -> list[Path]:
-    """All files with a picture's ending below `folder`, sorted; hidden ones and links in circles left out."""
+def list_images(
+    folder: Path, endings: Container[str] = EXTENSIONS, *, unread: Callable[[OSError], None] | None = None
+) -> list[Path]:
+    """All files with a picture's ending below `folder`, sorted; hidden ones and links in circles left out.
+
+    unread: told of every folder that cannot be looked into.
+    """
     found, been = [], set()
-    for base, folders, files in os.walk(folder, followlinks=True):
+    for base, folders, files in os.walk(folder, followlinks=True, onerror=unread):
         real = os.path.realpath(base)
         if real in been:
             folders.clear()

@@ -137,7 +137,9 @@ def _matches(text: str, output: Path) -> list[_Found]:
         if real(match) == real(output):  # as the shell's * finds it the second time
             say(f"{shown(match)} is where the results go, so it is left out")
             continue
-        inside = list_images(match, ENDINGS)
+        closed: list[OSError] = []
+        inside = list_images(match, ENDINGS, unread=closed.append)
+        inside += [Path(error.filename) for error in closed]  # read as a picture each is one that cannot be
         if Path(real(output)).is_relative_to(real(match)):  # which holds the results of before
             inside = [path for path in inside if not Path(real(path)).is_relative_to(real(output))]
         if not inside and len(matches) == 1:

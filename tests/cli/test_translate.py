@@ -1,5 +1,6 @@
 """`pygan translate` on files: formats, depths, names, pipes, what goes wrong, and an interruption."""
 
+import errno
 import io
 import os
 import re
@@ -352,6 +353,22 @@ def test_every_name_of_a_picture_is_mirrored_once(network, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "one.png", "two.png"]
 
 
+def test_a_folder_that_cannot_be_looked_into_is_named(network, tmp_path, monkeypatch, capfd):
+    for name in ("a.png", "closed/b.png"):
+        write(tmp_path / "in" / name, Picture(drawn((16, 16, 3))))
+    plain, closed = os.scandir, str(tmp_path / "in" / "closed")
+
+    def scandir(path):
+        if str(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may look everywhere
+    assert translate(tmp_path / "in", "-o", tmp_path / "out") == 2
+    assert f"{closed}: " in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
 def test_the_folder_of_the_results_among_the_inputs(network, tmp_path, monkeypatch, capfd):
     """As `*` finds it the second time; and inputs below it are inputs."""
     monkeypatch.chdir(tmp_path)
@@ -431,8 +448,6 @@ def test_a_format_tells_names_apart_before_anything_is_read(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/dev/full"), reason="no full disk here")
 def test_a_full_disk_ends_it_with_one_line(network, tmp_path, monkeypatch, capfd):
-    import errno
-
     from pygan.translate import files
 
     for k in range(30):
