@@ -221,7 +221,7 @@ def served(run, work, *more, log="serve.log"):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pygan", "serve", str(run), "--port", str(port), *more]
+    command = [sys.executable, "-m", "pygan", "serve", str(run), "--port", str(port), "--device", "cpu", *more]
     with open(work / log, "wb") as errors:
         child = subprocess.Popen(
             command, cwd=work / "cwd", env=_environment(work), stdout=subprocess.DEVNULL, stderr=errors

@@ -15,7 +15,7 @@ from pygan.recipe import BaseRecipe
 # What torch says on a CPU; the last is its answer to an extension.
 _NO_MEMORY = re.compile("DefaultCPUAllocator|Storage size calculation|not enough memory|aten::new_empty")
 # What the driver and its libraries say of a GPU, past torch's own allocator.
-_NO_GPU_MEMORY = re.compile("CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
+_NO_GPU_MEMORY = re.compile("CUDA (error: )?out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)

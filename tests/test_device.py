@@ -12,6 +12,7 @@ from pygan import device
     ("error", "whose"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), "the GPU"),
+        (RuntimeError("in the TorchScript interpreter.\nRuntimeError: CUDA out of memory."), "the GPU"),
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later"), "the GPU"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "the GPU"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the GPU"),

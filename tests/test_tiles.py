@@ -128,6 +128,14 @@ def test_the_other_direction():
     assert (got - want).abs().max() < 0.02 * GREY_LEVEL < (got - other).abs().max()
 
 
+def test_what_pytorch_keeps_of_a_gpu_is_free_for_the_next_picture(monkeypatch):
+    """Else each picture of a folder would be cut into smaller tiles than the one before it."""
+    facts = {"mem_get_info": (10, 80), "memory_reserved": 50, "memory_allocated": 20}
+    for name, value in facts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert memory.free(torch.device("cuda:1")) == 40
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize(("name", "fields"), [("pix2pix", {}), ("cyclegan", {}), ("simgan", {"preset": "tiny-paper"})])
 def test_on_a_gpu(name, fields, monkeypatch):

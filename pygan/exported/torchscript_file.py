@@ -52,10 +52,8 @@ def read(path: Path, device: str = "auto") -> Exported:
         inputs = [given[name] for name in names]
         try:
             return _computed(module, inputs, where)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
-            if where.type == "cpu":
+        except RuntimeError as error:
+            if where.type == "cpu" or devices.out_of_memory(error):
                 raise
             say_once(
                 f"{path} was recorded for the CPU alone and runs there (slower); ONNX and PT2 files follow the GPU"

@@ -19,9 +19,13 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def free(device: torch.device) -> int:
-    """Bytes that are free on a device; of a container those that it may still take."""
+    """Bytes that are free on a device; of a container those that it may still take.
+
+    Of a GPU also those that PyTorch keeps for the next tensors.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     found = [_meminfo(), _of_group()]
     return min((bytes_ for bytes_ in found if bytes_ is not None), default=_UNKNOWN)
 
@@ -77,6 +81,7 @@ def bytes_per_pixel(call: Callable[[Tensor], Tensor], channels: int, side: int, 
     """That `call` needs at its peak for each pixel of a picture (1, channels, side, side), beside the weights."""
     A = torch.zeros((1, channels, side, side))
     if device.type == "cuda":
+        call(A)  # libraries take memory of their own the first time, whatever the size
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
