@@ -46,7 +46,7 @@ class Negative:
         return new_rng(seed, self.device)
 
 
-def picture(seed=0, size=(12, 10), mode="RGB"):
+def picture(seed=0, size=(12, 10)):
     """(pixels (h, w, 3) uint8, its PNG); size: (h, w)."""
     pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
     return pixels, png(pixels)
@@ -63,11 +63,11 @@ def pixels_of(data):
 
 
 @contextlib.contextmanager
-def served(networks, **settings):
-    """Serves networks at a free port: the running `server.Server`, with its `url`, `port` and `house`."""
+def served(networks, *, port=0, **settings):
+    """Serves networks at a port (0: any that is free): the running `server.Server`, with `url`, `port` and `house`."""
     granted = Settings(**settings)
     made = app.create(networks, granted)
-    with server.bound(granted.host, 0) as sock:
+    with server.bound(granted.host, port) as sock:
         up = threading.Event()
         running = server.Server(made, granted, up.set)
         running.url, running.port = server.url(sock, granted.host).rstrip("/"), sock.getsockname()[1]

@@ -32,20 +32,6 @@ from pygan.serve.models import Model, check
 
 NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FORM = "application/x-www-form-urlencoded"
-_STYLE = (
-    "body{font:1.1rem system-ui,sans-serif;max-width:24rem;margin:15vh auto;padding:0 1rem;color-scheme:light dark}"
-)
-_STYLE += "input,button{font:inherit;padding:.5rem;width:100%;box-sizing:border-box;margin:.3rem 0}"
-_LOGIN = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    f"<title>pygan</title><style>{_STYLE}</style><main><h1>pygan</h1>"
-    '<form method="post" action="/login"><label for="key">Key of this server</label>'
-    '<input id="key" name="key" type="password" autocomplete="current-password" required autofocus>'
-    "<button>Go on</button></form><p>{said}</p></main></html>"
-)
-_LOGIN_CSP = CSP.replace(
-    "style-src 'self'", f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
-)
 _OPEN = ("/", "/login", "/health")  # these look at the key themselves, or need none
 
 
@@ -85,6 +71,10 @@ class _Routes:
     def __init__(self, house: House, guard: Guard, description: dict[str, Any]) -> None:
         self.house, self.guard, self._description = house, guard, description
         self._page = _files()
+        self._form = self._page.pop("login.html")[0].decode()  # for who has no key: it asks for nothing else
+        style = self._form.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        self._form_csp = CSP.replace("style-src 'self'", f"style-src 'sha256-{digest}'")
 
     def table(self) -> list[Route]:
         one, many = "/v1/translate/{model}", "/v1/translate/{model}/batch"
@@ -105,7 +95,7 @@ class _Routes:
         try:
             self.guard.check_key(request.headers)
         except Refused as refused:
-            return _login_page("", refused.headers)
+            return self._login_page("", refused.headers)
         return self._file("index.html")
 
     async def static(self, request: Request) -> Response:
@@ -125,7 +115,7 @@ class _Routes:
             raise Refused(422, "the form needs the field key, once, with something in it")
         if self.house.settings.api_key and not self.guard.is_key(keys[0]):
             self.house.metrics.rejected.labels("key").inc()
-            return _login_page("That is not the key.", {"WWW-Authenticate": 'Bearer realm="pygan"'})
+            return self._login_page("That is not the key.", {"WWW-Authenticate": 'Bearer realm="pygan"'})
         headers = {"Location": "/"}
         if self.house.settings.api_key:
             headers["Set-Cookie"] = self.guard.set_cookie(request.headers)
@@ -216,6 +206,10 @@ class _Routes:
     async def _body(self, request: Request, most: int) -> intake.Held:
         return await self.house.bodies.read(request.headers, request.receive, most, self.house.settings.timeout_s)
 
+    def _login_page(self, said: str, headers: Mapping[str, str]) -> Response:
+        text = self._form.replace("{said}", said)
+        return Response(text.encode(), 401, {**headers, "Content-Security-Policy": self._form_csp}, "text/html")
+
     def _file(self, name: str) -> Response:
         if name not in self._page:
             raise Refused(404, "there is no such page")
@@ -283,16 +277,10 @@ async def _no_route(request: Request, error: Exception) -> Response:
     return as_json({"error": line}, error.status_code, dict(error.headers or {}))
 
 
-def _login_page(said: str, headers: Mapping[str, str]) -> Response:
-    text = _LOGIN.replace("{said}", said)
-    return Response(text.encode(), 401, {**headers, "Content-Security-Policy": _LOGIN_CSP}, "text/html")
-
-
 def _files() -> dict[str, tuple[bytes, str]]:
     """The page's files, in memory: {name: (bytes, media type)}. No request touches the disk."""
     found = {}
-    folder = resources.files("pygan.serve").joinpath("page")
-    for file in folder.iterdir() if folder.is_dir() else ():
+    for file in resources.files("pygan.serve").joinpath("page").iterdir():
         if file.is_file() and file.name.endswith((".html", ".js", ".css", ".svg", ".png")):
             kind = "text/javascript" if file.name.endswith(".js") else mimetypes.guess_type(file.name)[0]
             text = str(kind).startswith("text/")

@@ -1,7 +1,6 @@
 """`pygan serve` as a command: what it says, what it refuses at the door, and how it ends, under load too."""
 
 import concurrent.futures
-import io
 import os
 import re
 import signal
@@ -13,7 +12,7 @@ import threading
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from serving import picture, pixels_of
 
 from pygan import apply, pixels, use
 from pygan.__main__ import main
@@ -57,22 +56,14 @@ class Serving:
         return self.process.returncode, self.said + rest
 
 
-def picture(seed, side=40):
-    buffer = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def test_what_it_says_and_serves_is_what_the_run_makes(runs):
     one = Serving(runs / "pix2pix", f"noise={runs / 'dcgan'}", "--seed", "3", PYGAN_API_KEY=KEY)
     with httpx.Client(base_url=one.url, headers={"X-API-Key": KEY}, timeout=60) as client:
         offline = use.load(runs / "pix2pix", "last", "cpu")
         for query, seed in (("", 3), ("?seed=4", 4)):
-            answer = client.post(f"/v1/translate/pix2pix{query}", content=picture(1), headers=PNG)
-            (wanted,) = apply.translated(offline, [pixels.read(picture(1))], seed=seed)
-            got = np.asarray(Image.open(io.BytesIO(answer.content)))
-            assert np.array_equal(got, wanted.pixels)
+            answer = client.post(f"/v1/translate/pix2pix{query}", content=picture(1)[1], headers=PNG)
+            (wanted,) = apply.translated(offline, [pixels.read(picture(1)[1])], seed=seed)
+            assert np.array_equal(pixels_of(answer.content), wanted.pixels)
         assert client.post("/v1/generate/noise", json={"n": 2}).status_code == 200
         told = client.get("/v1/models").text
         assert str(runs) not in told
@@ -99,7 +90,7 @@ def test_the_end_under_load_answers_all_that_was_accepted(runs):
         with httpx.Client(base_url=one.url, timeout=60) as http:
             assert http.get("/health").status_code == 200  # the connection is there
             began.wait(60)
-            return http.post("/v1/translate/pix2pix", content=picture(number, 200), headers=PNG)
+            return http.post("/v1/translate/pix2pix", content=picture(number, (200, 200))[1], headers=PNG)
 
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
         answers = [pool.submit(client, number) for number in range(24)]
@@ -117,8 +108,8 @@ def test_the_end_under_load_answers_all_that_was_accepted(runs):
     assert "shutting down" in said
     for number, answer in enumerate(answers):
         if answer.result().status_code == 200:
-            (wanted,) = apply.translated(offline, [pixels.read(picture(number, 200))])
-            assert np.array_equal(np.asarray(Image.open(io.BytesIO(answer.result().content))), wanted.pixels)
+            (wanted,) = apply.translated(offline, [pixels.read(picture(number, (200, 200))[1])])
+            assert np.array_equal(pixels_of(answer.result().content), wanted.pixels)
 
 
 def test_a_second_signal_ends_it_at_once(runs):

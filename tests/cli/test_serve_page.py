@@ -1,7 +1,6 @@
 """The page of `pygan serve` in a headless Chromium: whole visits, each result compared with the offline one."""
 
 import base64
-import contextlib
 import dataclasses
 import http.client
 import io
@@ -19,8 +18,7 @@ from serving import until as server_until
 from pygan import apply, pixels, use
 from pygan.__main__ import main
 from pygan.data import facades
-from pygan.serve import app, server
-from pygan.serve.limits import Settings
+from pygan.serve import server
 
 KEY = "a-long-enough-key"
 # The pixels of an element as a PNG: of a canvas itself, of an <img> by a canvas of its size.
@@ -62,6 +60,13 @@ window.paint("#c80000", "#0000c8");
 setInterval(() => to.fillRect(60, 40, 1, 1), 30);
 window.asked = 0;
 navigator.mediaDevices.getUserMedia = async () => (window.asked += 1, canvas.captureStream(30));
+"""
+
+
+# The first question of the page goes wrong.
+STUMBLE = """
+const plain = window.fetch;
+window.fetch = async (...asked) => ((window.fetch = plain), new Response("{}", { status: 504 }));
 """
 
 
@@ -476,7 +481,10 @@ def test_what_each_model_can_be_asked(browser):
         settled(browser)
         assert (seen(browser, "result") == seen(browser, "draw-board")).all()
         assert browser.execute_script("return document.getElementById('seed-box').hidden")
+        assert browser.execute_script("return document.querySelector('#ways.lone')") is None
         model(browser, "says")
+        assert browser.find_element("css selector", "#ways.lone").text == "Make"  # a title: there is nothing to choose
+        assert browser.find_element("id", "about").text == "Makes pictures from a sentence · trained on 7 images"
         field = browser.find_element("id", "make-text")
         assert field.is_displayed()
         field.clear()
@@ -485,6 +493,19 @@ def test_what_each_model_can_be_asked(browser):
         settled(browser)
         assert len(browser.find_elements("css selector", "#grid img")) == 2
         calm(browser, running.url)
+
+
+def test_a_page_that_could_not_begin_is_tried_again(browser, site):
+    """A proxy gives up on the very first question."""
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": STUMBLE})
+    try:
+        browser.get(site.url)
+        until(browser, "document.getElementById('trouble-line').textContent.startsWith('The network took too long')")
+        click(browser, "retry")
+        settled(browser)
+        assert not browser.find_element("id", "trouble").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
 
 
 def test_a_stroke_is_shown_while_it_is_drawn_and_the_newest_wins(browser):
@@ -582,10 +603,11 @@ def test_a_key_and_a_restart(browser):
     with server.bound("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    with at(port, api_key=KEY):
+    with served({"negative": Negative()}, port=port, api_key=KEY):
         browser.get(url)
+        assert browser.execute_script("return getComputedStyle(document.body).display") == "grid"  # its style is let in
         browser.find_element("id", "key").send_keys("wrong one" + Keys.ENTER)
-        until(browser, "document.body.innerText.includes('not the key')")
+        until(browser, "document.querySelector('[role=alert]').textContent === 'That is not the key.'")
         browser.find_element("id", "key").send_keys(KEY + Keys.ENTER)
         until(browser, "document.body.dataset.state === 'shown'")
         click(browser, "tab-draw")
@@ -597,7 +619,7 @@ def test_a_key_and_a_restart(browser):
     until(browser, "document.getElementById('trouble-line').textContent.includes('Your picture is kept')")
     drawn = seen(browser, "draw-board")
     assert (drawn > 0).any()
-    with at(port, api_key=KEY + "2"):
+    with served({"negative": Negative()}, port=port, api_key=KEY + "2"):
         until(browser, "document.getElementById('key-box').open")
         assert not browser.find_element("id", "trouble").is_displayed()
         browser.find_element("id", "key").send_keys("wrong one" + Keys.ENTER)
@@ -682,24 +704,6 @@ def post(port, data):
     answer = connection.getresponse().read()
     connection.close()
     return answer
-
-
-@contextlib.contextmanager
-def at(port, **settings):
-    """A server of a negative at a given port."""
-    granted = Settings(**settings)
-    with server.bound(granted.host, port) as sock:
-        up = threading.Event()
-        running = server.Server(app.create({"negative": Negative()}, granted), granted, up.set)
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]}, daemon=True)
-        thread.start()
-        assert up.wait(30)
-        try:
-            yield running
-        finally:
-            running.should_exit = True
-            thread.join(60)
-            assert not thread.is_alive()
 
 
 def test_the_page_knows_the_palette(site):

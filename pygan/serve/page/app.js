@@ -2,13 +2,14 @@
 
 import { Board } from "./board.js";
 import { arrows, group } from "./buttons.js";
-import { Camera } from "./camera.js";
 import * as examples from "./examples.js";
+import { Film } from "./film.js";
 import { keep, restore } from "./keep.js";
 import { Key } from "./key.js";
 import { Live } from "./live.js";
 import { Make } from "./make.js";
 import * as models from "./models.js";
+import { Notice } from "./notice.js";
 import { toClasses } from "./palette.js";
 import { Pen } from "./pen.js";
 import { png } from "./png.js";
@@ -35,11 +36,12 @@ const boards = {
 };
 const shown = new Shown(parts);
 const key = new Key(parts);
-const camera = new Camera(parts["camera-shown"]);
+const notice = new Notice(parts);
+const film = new Film(parts, { chosen: () => state.way === "camera", frame: sendFrame, held: send });
 const upload = new Upload(parts, {
   changed: () => state.way === "upload" && send(),
   arrived: () => choose("upload"),
-  failed: (line) => tell(line),
+  failed: (line) => notice.tell(line),
 });
 let pen = null; // tools and pen know each other
 const tools = new Tools(parts, { board: () => boards[state.way], act, changed: () => pen?.paint() });
@@ -63,43 +65,27 @@ const make = new Make(parts, live, { model: () => state.model, show: showGallery
 // What is shown of the state of things.
 
 let results = 0; // that were shown since the page was opened
-let countdown = 0;
 
 function mark(word) {
   document.body.dataset.state = word;
   document.body.dataset.results = String(results);
 }
 
-/** One line of trouble, or none (""). again: with a button that tries at once. */
-function tell(line, { again = false } = {}) {
-  clearInterval(countdown);
-  parts["trouble-line"].textContent = line;
-  parts.trouble.hidden = !line;
-  parts.retry.hidden = !again;
-}
-
 function troubled(error, seconds) {
   mark("trouble");
   const line = error.status || !(error instanceof TypeError) ? error.message : `The page failed: ${error.message}`;
   if (seconds === null) {
-    tell(line, { again: error.status === 504 || error.status === 0 || error.status === 408 });
+    notice.tell(line, { again: error.status === 504 || error.status === 0 || error.status === 408 });
     if (error.status === 404) setTimeout(load, 1000);
     if (state.way === "camera") setTimeout(sendFrame, 1000);
     return;
   }
-  const end = performance.now() + 1000 * seconds;
-  const said = error.status ? `${line} Trying again` : `${line} Your picture is kept; trying again`;
-  tell(`${said}…`, { again: true });
-  if (seconds < 2) return;
-  countdown = setInterval(() => {
-    const left = Math.max(0, Math.ceil((end - performance.now()) / 1000));
-    parts["trouble-line"].textContent = left ? `${said} in ${left} s.` : `${said}…`;
-  }, 500);
+  notice.wait(error.status ? `${line} Trying again` : `${line} Your picture is kept; trying again`, seconds);
 }
 
 async function askKey() {
   mark("trouble");
-  tell("");
+  notice.tell("");
   await key.ask();
 }
 
@@ -118,9 +104,9 @@ async function showGallery(blobs, ms) {
 
 function done(ms) {
   results += 1;
-  tell("");
+  notice.tell("");
   mark("shown");
-  const rate = state.way === "camera" && camera.on ? ` · ${(1000 / (ms + AFTER_FRAME_MS)).toFixed(1)}/s` : "";
+  const rate = state.way === "camera" && film.on ? ` · ${(1000 / (ms + AFTER_FRAME_MS)).toFixed(1)}/s` : "";
   parts.latency.textContent = `${ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`}${rate}`;
 }
 
@@ -131,7 +117,7 @@ async function picture() {
   const labels = models.readsLabels(state.model, state.options.direction);
   if (state.way === "upload") return upload.picture(state.side, labels);
   if (state.way === "camera") {
-    const frame = camera.frame(state.side);
+    const frame = film.frame(state.side);
     return frame && png(frame);
   }
   const { pixels } = boards[state.way];
@@ -153,7 +139,7 @@ function send() {
 }
 
 function sendFrame() {
-  if (state.way === "camera" && camera.on && !camera.held && !live.busy && !document.hidden) send();
+  if (state.way === "camera" && film.runs && !live.busy && !document.hidden) send();
 }
 
 function seedOf(input) {
@@ -168,7 +154,7 @@ async function load() {
     path: "/v1/models",
     options: {},
     show: async ({ blob }) => {
-      tell("");
+      notice.tell("");
       mark("start");
       const said = JSON.parse(await blob.text());
       state.most = said.limits?.pictures ?? 32;
@@ -184,7 +170,7 @@ function take(found) {
   const title = ({ name, gan }) => (name === gan ? name : `${name} · ${gan}`);
   parts.model.replaceChildren(...found.map((model) => new Option(title(model), model.name)));
   parts.model.disabled = found.length < 2;
-  if (!found.length) return tell("The server has no model.");
+  if (!found.length) return notice.tell("The server has no model.");
   setModel(same ?? found[0]);
 }
 
@@ -204,6 +190,7 @@ function setModel(model) {
   sizes(before);
   make.model(model, state.most);
   const ways = models.ways(model, state.options.direction);
+  parts.ways.classList.toggle("lone", ways.length === 1);
   for (const tab of parts.ways.children) tab.hidden = !ways.includes(tab.dataset.way);
   choose(before && ways.includes(state.way) && !first(before, model) ? state.way : ways[0]);
 }
@@ -214,7 +201,8 @@ function first(before, model) {
 }
 
 function describe() {
-  parts.about.textContent = models.describe(state.model, state.options.direction);
+  parts.does.textContent = models.describe(state.model, state.options.direction);
+  parts.seen.textContent = models.experience(state.model);
 }
 
 function radios(box, values, option, name) {
@@ -267,7 +255,7 @@ function example(name) {
 
 function choose(way) {
   for (const board of Object.values(boards)) pen.finish(board);
-  if (state.way === "camera" && way !== "camera") stopCamera();
+  if (state.way === "camera" && way !== "camera") film.stop();
   state.way = way;
   for (const tab of parts.ways.children) {
     tab.setAttribute("aria-selected", String(tab.dataset.way === way));
@@ -283,7 +271,7 @@ function choose(way) {
     parts["canvas-size"].value = state.side;
     start();
   }
-  if (way === "camera") cameraShown();
+  if (way === "camera") film.show();
   parts.tools.hidden = parts["compare-box"].hidden = parts["save-pair"].hidden = way === "make";
   if (way === "make") {
     shown.clear("");
@@ -337,37 +325,6 @@ async function editUpload() {
   choose(way);
 }
 
-function cameraShown() {
-  parts["camera-ask"].hidden = camera.on;
-  parts["camera-shown"].hidden = !camera.on;
-  parts["camera-tools"].hidden = !camera.on;
-  parts["camera-shown"].style.transform = camera.mirrored ? "scaleX(-1)" : "";
-  parts["camera-hold"].querySelector("span").textContent = camera.held ? "Go on" : "Hold";
-}
-
-async function startCamera(begin) {
-  parts["camera-trouble"].textContent = "";
-  try {
-    await begin();
-    if (state.way !== "camera") return camera.stop();
-  } catch (error) {
-    camera.stop();
-    parts["camera-trouble"].textContent = error.message;
-  }
-  cameraShown();
-  sendFrame();
-}
-
-function cameraGone() {
-  parts["camera-trouble"].textContent = "The camera was taken away.";
-  stopCamera();
-}
-
-function stopCamera() {
-  camera.stop();
-  cameraShown();
-}
-
 // What listens.
 
 parts.model.addEventListener("change", () => setModel(state.models.find((one) => one.name === parts.model.value)));
@@ -378,8 +335,8 @@ parts.ways.addEventListener("click", (event) => {
 parts.ways.addEventListener("keydown", (event) => arrows(event, [...parts.ways.children]));
 parts.retry.addEventListener("click", () => {
   live.now();
-  if (!state.model) return;
-  if (state.way === "make") make.begin();
+  if (!state.model) load();
+  else if (state.way === "make") make.begin();
   else send();
 });
 parts.example.addEventListener("click", () => act((board) => board.load(example(state.way), { remember: true })));
@@ -389,15 +346,6 @@ parts.seed.addEventListener("input", () => send());
 parts.dice.addEventListener("click", () => {
   parts.seed.value = Math.floor(Math.random() * 10_000);
   send();
-});
-parts["camera-start"].addEventListener("click", () => startCamera(() => camera.start(cameraGone)));
-parts["camera-turn"].addEventListener("click", () => startCamera(() => camera.turn(cameraGone)));
-parts["camera-stop"].addEventListener("click", stopCamera);
-parts["camera-hold"].addEventListener("click", async () => {
-  await (camera.held ? camera.goOn() : camera.hold());
-  cameraShown();
-  if (camera.held) send();
-  else sendFrame();
 });
 window.addEventListener("resize", () => pen.hide());
 const keepAll = () => keep(boards, state.model?.name);

@@ -64,15 +64,19 @@ function many(count) {
 
 /** One line: what it takes and gives. */
 export function describe(model, direction) {
-  const seen = Number(model.images_seen) || 0;
-  const after = seen ? ` · trained on ${seen.toLocaleString("en")} image${seen === 1 ? "" : "s"}` : "";
   if (!(model.acts ?? []).includes("translate")) {
-    return `Makes pictures from ${model.needs_text ? "a sentence" : "noise"}${after}`;
+    return `Makes pictures from ${model.needs_text ? "a sentence" : "noise"}`;
   }
   const [takes, gives] = channels(model, direction);
   const from = readsLabels(model, direction) ? "facade labels" : (PREPARED[model.prepare] ?? many(takes));
   const into = model.shows === "labels" ? "facade labels" : model.shows === "ab" ? "its colours" : many(gives);
-  return `Takes ${from}, gives ${into}${after}`;
+  return `Takes ${from}, gives ${into}`;
+}
+
+/** How long it was trained, to be put behind that line; "" where it is not said. */
+export function experience(model) {
+  const seen = Number(model.images_seen) || 0;
+  return seen ? ` · trained on ${seen.toLocaleString("en")} image${seen === 1 ? "" : "s"}` : "";
 }
 
 /** The name of a direction on its button. */
