@@ -445,6 +445,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         say(f"error: cannot use {error.filename} ({error.strerror}); choose another path")
         return 2
+    except (MemoryError, RuntimeError) as error:  # where no command knows better
+        from pygan.device import out_of_memory
+
+        if not (where := out_of_memory(error)):
+            raise
+        say(
+            f"error: {where} has too little memory for this; ask for fewer or smaller pictures, or for another --device"
+        )
+        return 2
     except KeyboardInterrupt:
         training = (sys.argv[1:] if argv is None else list(argv))[:1] == ["train"]
         kept = "nothing was saved since the last checkpoint, which is intact" if training else "what was done is kept"

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from pygan import device
+from pygan import __main__, device
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,13 @@ def test_the_current_gpu(monkeypatch):
         with device.current(torch.device(name)):
             pass
     assert asked == [torch.device("cuda:1")]
+
+
+def test_memory_that_no_command_minds_is_one_line(monkeypatch, capsys):
+    raised = [RuntimeError("CUDA out of memory."), MemoryError(), RuntimeError("an illegal memory access")]
+    monkeypatch.setattr(__main__, "_run", lambda argv: (_ for _ in ()).throw(raised.pop(0)))
+    assert [__main__.main(["serve"]) for _ in range(2)] == [2, 2]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("error: ")[2][:15] for line in lines] == ["the GPU has too", "this machine ha"]
+    with pytest.raises(RuntimeError, match="illegal"):
+        __main__.main(["serve"])
