@@ -211,12 +211,17 @@ def network(path: Path, checkpoint: str = "last", device: str = "auto") -> Netwo
 
     On a CPU its weights are packed (`nn.pack_`). Errors: UserError.
     """
+    made = as_saved(path, checkpoint, device)
+    return _packed(made) if isinstance(made, Trained) else made  # another file's runtime packs by itself
+
+
+def as_saved(path: Path, checkpoint: str = "last", device: str = "auto") -> Network:
+    """The same with the very weights that were saved: what it computes is not rounded in another order."""
     if (path / RECIPE).is_file() or not path.exists():
-        return _packed(load(path, checkpoint, device))
+        return load(path, checkpoint, device)
     from pygan import exported
 
-    made = exported.load(path, device)
-    return _packed(made) if isinstance(made, Trained) else made  # another file's runtime packs by itself
+    return exported.load(path, device)
 
 
 def _packed(trained: Trained) -> Trained:

@@ -146,7 +146,7 @@ def export(
 
     _check(kind, output, tolerance, batch, license, {"--what": what, "--direction": direction, "--fp16": half,
            "--dynamic": dynamic, "--size": size, "--batch": batch, "--tolerance": tolerance})  # fmt: skip
-    trained = use.network(run, checkpoint, "cpu")
+    trained = use.as_saved(run, checkpoint, "cpu")
     if not isinstance(trained, use.Trained):
         raise UserError(f"{run} is an exported file already; export the run that it was made from")
     path = output or Path(

@@ -14,12 +14,18 @@ from typing import Any
 
 from pygan import gans, rundir
 from pygan import recipe as recipes
+from pygan.data import transforms
 from pygan.errors import UserError
 from pygan.exported import instructions
 from pygan.use import Card
 from pygan.version import __version__
 
 CARD = "pygan"  # the key of the card
+_KNOWN = {
+    "prepare": ("labels", *transforms.TRANSFORMS),
+    "shows": ("pixels", "ab", "labels"),
+    "statistics": ("own", "running", "none"),
+}
 
 
 def write(card: Card, *, semantics: str, precision: str, kind: str) -> dict[str, str]:
@@ -73,6 +79,9 @@ def _nonsense(card: Card) -> str:
     """What about a card cannot be, as the rest of a sentence; "" if all of it can."""
     if not all(isinstance(value, str) for value in (card.gan, card.prepare, card.shows, card.statistics)):
         return "has something else than words where words belong"
+    for name, known in _KNOWN.items():
+        if getattr(card, name) not in known:
+            return f"says something else of {name!r} than {', '.join(known)}"
     counts = (card.images_seen, card.multiple, card.least, card.z, card.text, card.batch, *card.where)
     counts += (card.size or ()) + tuple(c for pair in card.channels.values() for c in pair)
     if not all(type(value) is int and 0 <= value < 1 << 40 for value in counts) or card.multiple < 1:
@@ -83,8 +92,10 @@ def _nonsense(card: Card) -> str:
         return "has sizes that are not two numbers"
     if ("translate" in card.acts) != bool(card.channels):
         return "does not say which channels the network takes"
-    if not all(isinstance(name, str) for names in (card.asks, *card.options.values()) for name in names):
+    if not all(isinstance(name, str) and name.isprintable() for names in card.options.values() for name in names):
         return "has options that are not words"
+    if set(card.asks) - {"text", "where"} or set(card.options) - {"direction", "to"}:
+        return "asks for what no network of pygan asks"
     ways = card.options.get("direction", ("",))
     if "translate" in card.acts and set(ways) != set(card.channels):
         return "has other directions than channels"
