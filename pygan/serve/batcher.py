@@ -226,6 +226,7 @@ class Batcher:
             if ready:
                 self._serve(lane, ready)
             self._running = 0
+            del jobs, ready  # who waits for work holds no pictures
 
     def _take(self) -> tuple[Any, list[_Job]]:
         """(lane, jobs of the batch whose turn it is), or (seconds to wait, []). Called with the lock held."""
