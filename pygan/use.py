@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Mapping
@@ -111,7 +112,7 @@ class Trained:
     images_seen: int
     device: torch.device
 
-    @property
+    @functools.cached_property  # it is looked at several times for each picture
     def card(self) -> Card:
         return card_of(self.gan, self.recipe, self.net, self.images_seen)
 

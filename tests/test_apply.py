@@ -44,6 +44,13 @@ def test_a_card_survives_json(name):
     assert "generate" in card.acts or "translate" in card.acts
 
 
+def test_a_card_is_made_once_and_of_a_changed_network_anew():
+    """Making one takes as long as some small networks do."""
+    one = network("cyclegan")
+    assert one.card is one.card
+    assert dataclasses.replace(one, images_seen=8).card.images_seen == 8
+
+
 @pytest.mark.parametrize("damage", [{}, {"gan": "x"}, {"channels": 3}, {"options": [1]}])
 def test_a_damaged_card_is_one_line(damage):
     values = network("pix2pix").card.to_dict() | damage if damage.keys() - {"gan"} else damage

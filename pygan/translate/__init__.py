@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     inputs = parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="picture, folder or glob; - reads a picture from standard input"
     )
-    inputs.required = False  # `--stream -` takes the - for its own value; `_inputs` says what is missing
+    inputs.required = False  # `--stream -` takes the - for its own value; `translate` says what is missing
     parser.add_argument(
         "-o",
         "--output",

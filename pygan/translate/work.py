@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,9 +38,9 @@ class Work:
     most_pixels: int = images.MAX_PIXELS
     jpegs: pixels.DecodesJpeg | None = None  # instead of Pillow
 
-    @functools.cached_property
+    @property
     def card(self) -> Card:
-        """Of the network; making it costs more than a look."""
+        """Of the network."""
         return self.network.card
 
     def check(self) -> None:
