@@ -259,6 +259,9 @@ def test_painting_labels(browser, site, networks):
     settled(browser)
     same(seen(browser, "result"), offline(networks["facades"], drawn, seed=5))
     assert (offline(networks["facades"], drawn, seed=5) != offline(networks["facades"], drawn)).any()
+    for wrong, taken in ((-5, "0"), (2**40, str(2**32 - 1)), ("1.5", "1")):
+        change(browser, "seed", wrong)
+        assert browser.find_element("id", "seed").get_attribute("value") == taken
     click(browser, "dice")
     settled(browser)
     seed = int(browser.find_element("id", "seed").get_attribute("value"))

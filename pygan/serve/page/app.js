@@ -143,8 +143,7 @@ function sendFrame() {
 }
 
 function seedOf(input) {
-  const seed = Math.floor(Number(input.value));
-  return seed >= 0 && seed < MOST_SEED ? seed : 0;
+  return Math.min(Math.max(Math.floor(Number(input.value)) || 0, 0), MOST_SEED - 1);
 }
 
 // Models and what each can be asked.
@@ -343,6 +342,7 @@ parts.example.addEventListener("click", () => act((board) => board.load(example(
 parts.edit.addEventListener("click", editUpload);
 parts["canvas-size"].addEventListener("change", () => resized(Number(parts["canvas-size"].value)));
 parts.seed.addEventListener("input", () => send());
+parts.seed.addEventListener("change", () => (parts.seed.value = seedOf(parts.seed)));
 parts.dice.addEventListener("click", () => {
   parts.seed.value = Math.floor(Math.random() * 10_000);
   send();
