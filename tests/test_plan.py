@@ -121,7 +121,8 @@ def test_memory_is_predicted_within_ten_percent(name, preset, fields, tmp_path):
     real = real_peak(name, flags, tmp_path)
     assert made.peak == pytest.approx(real, rel=0.10)
     assert made.parts[0].memory.measured
-    computed = memory.of(made.parts[0].walk, made.parts[0].found, made.measured, None, "cpu")
+    (part,) = made.parts
+    computed = memory.of(part.walk, part.found, made.measured, None, "cpu", part.length.steps)
     assert computed.peak == pytest.approx(real, rel=0.10)  # by the walk alone
     assert not made.parts[0].phase.lacks
     assert made.total_s > made.parts[0].length.seconds["steps"] > 0
@@ -399,10 +400,11 @@ def test_what_a_smaller_batch_took_more_counts(planned):
     """A batch that is too slow to be measured is computed, and corrected by one that was."""
     _, made = planned("dcgan")
     (part,) = made.parts
-    computed = memory.of(part.walk, part.found, made.measured, None, "cpu")
+    steps = part.length.steps
+    computed = memory.of(part.walk, part.found, made.measured, None, "cpu", steps)
     for more in (50 << 20, -(50 << 20)):
-        seen = Phase(step=0.1, steps=4, peak=computed.peak - memory.LONGER + more, items=part.found.items)
-        told = memory.corrected(computed, part.walk, part.found, made.measured, seen, "cpu")
+        seen = Phase(step=0.1, steps=4, peak=computed.peak - memory.longer(steps, 4) + more, items=part.found.items)
+        told = memory.corrected(computed, part.walk, part.found, made.measured, seen, "cpu", steps)
         assert told.peak - computed.peak == max(0, more)
         assert not told.measured
 
@@ -440,6 +442,6 @@ def test_on_a_gpu():
     gan, recipe = resolved("pix2pix", preset="demo")
     made = make.make(gan, recipe, "demo", torch.device("cuda"), seconds=4.0)
     assert made.parts[0].memory.measured
-    computed = memory.of(made.parts[0].walk, made.parts[0].found, None, None, "cuda")
+    computed = memory.of(made.parts[0].walk, made.parts[0].found, None, None, "cuda", made.parts[0].length.steps)
     assert json.dumps(make.to_json(made))
     assert computed.peak == pytest.approx(made.peak, rel=0.5)

@@ -78,6 +78,7 @@ def _phase(gan: ModuleType, recipe: Any, asked: dict, device: Any, number: int, 
     import torch
 
     from pygan import checkpoint, gans, heldout, pictures
+    from pygan.heap import Heap
     from pygan.judge import Judge
     from pygan.nn import full_precision
     from pygan.vitals import Vitals
@@ -97,6 +98,7 @@ def _phase(gan: ModuleType, recipe: Any, asked: dict, device: Any, number: int, 
 
     step, logs, per_step = _make(gan, recipe, state, feed), {}, gans.images_per_step(gan, recipe)
     addresses, first = _addresses(feed, per_step, ready=asked["ready"]), time.perf_counter()
+    heap = Heap() if device.type == "cpu" else None
     while state.steps < MOST_STEPS[device.type]:
         most = seconds * (_LONGER if state.steps < LEAST_STEPS else 1)
         if state.steps and time.perf_counter() - first > most:
@@ -108,6 +110,8 @@ def _phase(gan: ModuleType, recipe: Any, asked: dict, device: Any, number: int, 
         _wait(device)
         took, computed = time.perf_counter() - began, time.process_time() - computed
         state.images_seen, state.steps = state.images_seen + per_step, state.steps + 1
+        if heap is not None:
+            heap.end_of_round()
         _tell("step", phase=number, seconds=took, cpu=computed, **_memory(device))
 
     vitals = Vitals() if recipe.diagnose else None

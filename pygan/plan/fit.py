@@ -215,10 +215,11 @@ class Fitter:
         peaks, times, limits = [], [], []
         for part, (one, found) in zip(plan.parts, self._look(recipe), strict=True):
             walked = self._walk(one)
-            computed = memory.of(part.walk, part.found, plan.measured, None, kind).peak
+            computed = memory.of(part.walk, part.found, plan.measured, None, kind, part.length.steps).peak
             share = min(1.0, walked.small / part.walk.small) if part.walk.small else 1.0
             seen = part.memory.peak - computed if part.memory.measured else 0
-            peaks.append(memory.of(walked, found, plan.measured, None, kind).peak + int(seen * share))
+            steps = length.steps_of(self._gan, one, found)
+            peaks.append(memory.of(walked, found, plan.measured, None, kind, steps).peak + int(seen * share))
             step_s = part.length.step_s
             if step_s is not None:
                 step_s *= cost_s(walked, kind, plan.threads) / cost_s(part.walk, kind, plan.threads)

@@ -53,15 +53,26 @@ class Length:
         return None if self.step_s is None else self.step_s * self.items / self.per_step
 
 
+def images_of(gan: ModuleType, recipe: Any, found: Found) -> int:
+    """Images of a phase."""
+    if recipe.steps:
+        return recipe.steps * gans.images_per_step(gan, recipe)
+    return (recipe.epochs + recipe.decay_epochs) * found.items
+
+
+def steps_of(gan: ModuleType, recipe: Any, found: Found) -> int:
+    """Steps of a phase, of which the last may go beyond its end."""
+    return -(-images_of(gan, recipe, found) // gans.images_per_step(gan, recipe))
+
+
 def of(
     gan: ModuleType, recipe: Any, walk: Walk, found: Found, phase: Phase | None, step_s: float | None, step_from: str
 ) -> Length:
     """Length of a phase, from what was measured of it (None: nothing)."""
     phase = phase or Phase()
     per_step = gans.images_per_step(gan, recipe)
-    epochs = recipe.epochs + recipe.decay_epochs
-    images = recipe.steps * per_step if recipe.steps else epochs * found.items
-    steps = -(-images // per_step)
+    images = images_of(gan, recipe, found)
+    steps = steps_of(gan, recipe, found)
     of_steps = (step_s or 0.0) * steps
     # As often as they are due, and at the end, which may be such a moment. A new best is saved at once: at most all.
     evaluations = -(-images // (recipe.eval_every_images or recipe.checkpoint_every_images))

@@ -141,9 +141,10 @@ def make(
                 step_s *= cost_s(walked, device.type, threads) / cost_s(small_walks[i], device.type, threads)
                 step_from = f"by its operations, {step_from} of batch {small[i][0].batch}"
                 seen = replace(phase, peak=0, gpu={})  # of another size
-        told = memory.of(walked, found, result, seen, device.type)
+        steps = length.steps_of(gan, one, found)
+        told = memory.of(walked, found, result, seen, device.type, steps)
         if seen is not phase:
-            told = memory.corrected(told, small_walks[i], small[i][1], result, phase, device.type)
+            told = memory.corrected(told, small_walks[i], small[i][1], result, phase, device.type, steps)
         if not told.measured and measured:
             notes.append("memory is computed, not measured")
         parts.append(
@@ -166,7 +167,7 @@ def _measurable(
     for (one, found), walked in zip(phases, walks, strict=True):
         batch = one.batch
         while True:
-            needed = memory.of(walked, found, None, None, device.type).peak
+            needed = memory.of(walked, found, None, None, device.type, length.steps_of(gan, one, found)).peak
             if needed <= free and (cost_s(walked, device.type, threads) <= seconds / 3 or batch == 1):
                 break
             if batch == 1:
