@@ -314,7 +314,7 @@ def _unit(values: np.ndarray, float_range: Range | None) -> np.ndarray:
     if float_range is None and (low < -_SLACK or high > 1 + _SLACK):
         raise UserError(
             f"its values go from {low:.6g} to {high:.6g}, floats are expected from 0 to 1; "
-            "say with --float-range LO,HI which are black and white"
+            "scale them, or say to `pygan translate` with --float-range LO,HI which are black and white"
         )
     black, top = float_range or (0.0, 1.0)
     unit = values if float_range is None else (values.astype(np.float64) - black) / (top - black)
