@@ -164,9 +164,14 @@ class Pretended:
         before = list(self.streams)
         self.streams.append(stream)
         self.calls.append(("record", capture_error_mode))
-        yield
-        if self.fails:  # PyTorch leaves its stream current then
-            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        try:
+            yield
+            if self.fails:
+                raise ValueError("an operation that waits\nand more")
+        except ValueError as error:  # PyTorch leaves its stream current then
+            later = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+            later.__context__ = error
+            raise later from None
         self.streams = before
 
 
@@ -190,7 +195,8 @@ def test_where_recording_fails_the_stream_is_as_before(monkeypatch, capsys):
     for _ in range(3):
         assert torch.equal(replayed(A), one.translate(A))
     assert gpu.streams == ["default"]
-    assert "cannot be replayed" in capsys.readouterr().err
+    line = "this network cannot be replayed, so each kernel is launched: an operation that waits\n"
+    assert line in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["pix2pix", "cogan"])

@@ -123,4 +123,7 @@ class Replay:
 
 
 def _first_line(error: BaseException) -> str:
+    """What went wrong first: where a recording fails, ending it fails too."""
+    while error.__context__ is not None:
+        error = error.__context__
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
