@@ -11,6 +11,7 @@ not a picture is lost; either makes the benchmark fail. Rows go to results/servi
 import argparse
 import collections
 import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -218,6 +219,8 @@ def main(argv=None):
     parser.add_argument("--warm", type=float, default=2.0, help="seconds before it is measured (default: 2)")
     parser.add_argument("--rounds", type=int, default=2, help="of each server, in turn (default: 2)")
     args = parser.parse_args(argv)
+    if importlib.util.find_spec("fastapi") is None:
+        parser.error("the plain server needs FastAPI, which pygan does without: pip install fastapi")
     return int(not measure(args))
 
 
