@@ -692,7 +692,7 @@ def test_graphs_that_say_python_are_not_opened(say, files, tmp_path):
         members[name] = json.dumps(model).encode()
 
     _rewritten(files / "G.pt2", tmp_path / "bad.pt2", changed)
-    _refused(tmp_path / "bad.pt2", "its graph says .*, which no network of pygan does")
+    _refused(tmp_path / "bad.pt2", "its graph says .*, which none of pygan does; export it again")
     assert not mark.exists()
 
 
@@ -801,6 +801,18 @@ def test_weights_elsewhere_are_found_however_they_are_written():
             assert onnx.StringStringEntryProto.FromString(entry).key == "location"
             assert onnx_file._ELSEWHERE.search(b"before" + entry)
     assert not onnx_file._ELSEWHERE.search(b"the location of it")
+
+
+def test_loops_in_onnx_are_not_opened(files, tmp_path):
+    """They may have no end; nothing that is recorded has one."""
+    make = onnx.helper
+    passed = [make.make_tensor_value_info(name, onnx.TensorProto.BOOL, []) for name in ("go", "goes_on")]
+    count = make.make_tensor_value_info("count", onnx.TensorProto.INT64, [])
+    body = make.make_graph([make.make_node("Identity", ["go"], ["goes_on"])], "body", [count, passed[0]], passed[1:])
+    model = onnx.load(files / "G.onnx")
+    model.graph.node.append(make.make_node("Loop", ["", ""], [], body=body))
+    onnx.save(model, tmp_path / "bad.onnx")
+    _refused(tmp_path / "bad.onnx", "there are loops in it")
 
 
 def test_weights_of_another_file_are_not_read(tmp_path):

@@ -19,6 +19,7 @@ from pygan.exported.network import Exported
 # How an ONNX file names another one that its weights are in: a field 1 of 8 bytes, whose numbers may be written long.
 _ELSEWHERE = re.compile(rb"(?:\n|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)location")
 _CUDA = "CUDAExecutionProvider"
+_LOOP = re.compile(rb"(?:\x22|\xa2\x80*\x00)(?:\x04|\x84\x80*\x00)(?:Loop|Scan)")  # a node's operator, field 4
 _NO_MEMORY = re.compile("bad_alloc|allocate memory|out of memory", re.IGNORECASE)
 
 _of_the_parent: list[Any] = []  # sessions that came with a fork: to let go of one waits for its threads for ever
@@ -87,6 +88,8 @@ def _opened(path: Path, providers: Sequence[Any]) -> tuple[Any, dict[str, str], 
     data = path.read_bytes()
     if _ELSEWHERE.search(data):
         raise UserError(f"{path} takes its weights from other files, which is not done here; only what is in it counts")
+    if _LOOP.search(data):
+        raise UserError(f"{path} is not opened: there are loops in it, which no network of pygan has")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is said below
     options.intra_op_num_threads = torch.get_num_threads()  # its own count is that of the machine's cores

@@ -48,7 +48,7 @@ def read(path: Path, device: str = "auto") -> Exported:
     except (ValueError, RecursionError, TypeError) as error:
         raise UserError(f"{path} is damaged: its graph is not JSON; export it again") from error
     if strange:
-        raise UserError(f"{path} is not opened: its graph says {strange}, which no network of pygan does")
+        raise UserError(f"{path} is not opened: its graph says {strange}, which none of pygan does; export it again")
     card = facts.read(table, str(path))
     names = facts.inputs(card)
     where = devices.choose(device)
