@@ -4,11 +4,14 @@ import errno
 import fcntl
 import json
 import os
+import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+from pygan.__main__ import main
 from pygan.rundir import RunDir, read_metrics
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "pygan_colab.ipynb"
@@ -33,6 +36,13 @@ def test_every_number_is_in_the_first_code_cell():
     for name in names:
         assert any(name in cell for cell in rest), name
         assert not any(f"\n{name} = " in f"\n{cell}" for cell in rest), name
+
+
+def test_the_flags_that_it_shows_are_flags(tmp_path, capsys):
+    (first,) = [cell for cell in cells() if "parameters" in cell["metadata"].get("tags", ())]
+    (shown,) = re.findall(r'as "(--[^"]*)"', "".join(first["source"]))
+    command = ["train", "pix2pix", "--preset", "tiny", "--device", "cpu", "--run", str(tmp_path / "run"), "--dry-run"]
+    assert main([*command, *shlex.split(shown)]) == 0, capsys.readouterr().err
 
 
 @pytest.fixture
@@ -66,14 +76,14 @@ def executed(folder, **numbers):
 def test_the_whole_notebook_twice(tmp_path, environment):
     folder = tmp_path / "somewhere"
     folder.mkdir()
-    tiny = {"PRESET": "tiny", "FLAGS": "--device cpu"}
+    tiny = {"PRESET": "tiny", "FLAGS": "--device cpu", "RUN": "my facades"}
 
     text, pictures, html = executed(folder, **tiny, TENSORBOARD=False)
-    run = folder / "runs" / "facades"
+    run = folder / "runs" / "my facades"
     assert "extension" in text  # of the doctor
     assert "32/32 images" in text
     assert pictures >= 5  # the newest sample, three of the way, before and after, the exported network's
-    assert (folder / "runs" / "facades.safetensors").stat().st_size > 100_000
+    assert (folder / "runs" / "my facades.safetensors").stat().st_size > 100_000
     rows, weights = read_metrics(run), (run / "checkpoints" / "last" / "G.safetensors").stat().st_mtime_ns
     assert rows[-1]["images"] == 32
 

@@ -437,6 +437,22 @@ def test_memory_of_a_gpu_is_what_tensors_took_and_the_process_beside_them():
     assert module_of_measure._phase([{"what": "build", "seconds": 1.0}], 0).gpu == {}
 
 
+def test_a_plan_is_judged_by_the_median_of_its_pairs():
+    from benchmarks.plan import judged
+
+    def pair(off, busy=False, memory=0.0):
+        return {"memory_off": memory, "step_off": off, "cpu_off": off / 4, "busy": busy}
+
+    assert judged([pair(0.14)], by_computing=False)["good"]
+    assert not judged([pair(-0.16)], by_computing=False)["good"]
+    assert judged([pair(0.5), pair(0.1), pair(-0.1)], by_computing=False)["good"]  # one of three met others
+    assert not judged([pair(0.0), pair(0.2), pair(0.3)], by_computing=False)["good"]  # one good pair is no proof
+    assert judged([pair(0.5, busy=True)], by_computing=False)["good"]  # by its computing time
+    assert not judged([pair(0.8)], by_computing=True)["good"]
+    assert not judged([pair(0.0, memory=0.11)], by_computing=True)["good"]
+    assert judged([pair(0.5), pair(0.1), pair(-0.1)], by_computing=True)["step_off"] == 0.1
+
+
 @pytest.mark.cuda
 def test_on_a_gpu():
     gan, recipe = resolved("pix2pix", preset="demo")
