@@ -16,6 +16,8 @@ from pygan.errors import UserError
 PIPE = "-"
 """Standard input among the inputs, standard output as the output."""
 
+_LARGEST = (2 - 2**-23) * 2.0**127  # that a float of a result can be
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `pygan translate`."""
@@ -213,7 +215,7 @@ def _range(text: str | None) -> tuple[float, float] | None:
         return None
     try:
         low, high = (float(word) for word in text.split(","))
-        if not (abs(low) < float("inf") and abs(high) < float("inf") and low < high):
+        if not (max(abs(low), abs(high)) <= _LARGEST and low < high):
             raise ValueError
     except ValueError:
         raise UserError(f"--float-range must be two numbers like 0,255, the smaller first, got {text!r}") from None

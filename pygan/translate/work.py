@@ -94,7 +94,7 @@ class Work:
         """A result as a file of that kind. Errors: UserError."""
         if made.pixels.dtype == np.float32 and self.float_range is not None:
             low, high = self.float_range
-            parts = (made.pixels, made.alpha)
+            parts = (None if x is None else x.astype(np.float64) for x in (made.pixels, made.alpha))
             made = Picture(*(None if x is None else (x * (high - low) + low).astype(np.float32) for x in parts))
         return pixels.encode(made, kind, quality=self.quality)
 

@@ -127,6 +127,15 @@ def test_floats_of_another_range_come_back_in_it(network, tmp_path, capfd):
     np.testing.assert_allclose(np.load(tmp_path / "out" / "in.npy"), 1100 - values, rtol=1e-4)
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_largest_range_of_floats_is_filled(network, tmp_path):
+    source = write(tmp_path / "in.png", Picture(np.array([[[0], [255]], [[51], [204]]], np.uint8).repeat(3, axis=2)))
+    flags = ("--depth", "float", "--format", "npy", "--float-range=-3.4e38,3.4e38")
+    assert translate(source, "-o", tmp_path / "out", *flags) == 0
+    got = np.load(tmp_path / "out" / "in.npy")[:, :, 0]
+    np.testing.assert_allclose(got, [[3.4e38, -3.4e38], [2.04e38, -2.04e38]], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -137,6 +146,7 @@ def test_floats_of_another_range_come_back_in_it(network, tmp_path, capfd):
         (("--float-range", "3"), "two numbers"),
         (("--float-range", "3,1"), "two numbers"),
         (("--float-range=0,nan",), "two numbers"),
+        (("--float-range=-1e308,1e308",), "two numbers"),
         (("--batch", "0"), "at least 1"),
         (("--stream", "gif"), "must be auto, mjpeg, png or rgb24"),
         (("--stream", ""), "must be auto, mjpeg, png or rgb24"),
