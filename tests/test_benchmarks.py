@@ -10,7 +10,19 @@ import torch
 
 sys.path.append(str(Path(__file__).parent.parent))  # last: the installed pygan, not that of the checkout
 
-from benchmarks import cases, export, floor, headline, learning, profile, record, side_by_side, table, timing
+from benchmarks import (
+    cases,
+    export,
+    floor,
+    headline,
+    learning,
+    plan_on_a_gpu,
+    profile,
+    record,
+    side_by_side,
+    table,
+    timing,
+)
 from pygan import gans
 
 H200 = floor.Rates(flop_per_s=785e12, bytes_per_s=4.28e12)
@@ -285,3 +297,22 @@ def test_a_row_and_the_table_of_exported_files(tmp_path):
     assert "| 8 | 2 | 4.00x | today, abc |" in text
     assert "999" not in text
     assert table.export_table([]) == ["not yet run"]
+
+
+def test_plans_on_a_gpu_are_judged_and_their_cases_are_trainings(tmp_path):
+    gib = 1 << 30
+    said = {"peak_bytes": 2 * gib, "phases": [{"step_s": 0.010, "row_s": 0.05}]}
+    row = plan_on_a_gpu.judged(said, 1.9 * gib, 0.0105)
+    assert (row["good"], row["predicted_mib"], row["predicted_step_s"]) == (True, 2048.0, pytest.approx(0.011))
+    assert (row["memory_off"], row["step_off"]) == (pytest.approx(0.0526), pytest.approx(0.0476))
+    assert not plan_on_a_gpu.judged(said, 1.7 * gib, 0.0105)["good"]
+    assert not plan_on_a_gpu.judged(said, 2 * gib, 0.014)["good"]
+    lines = table.plan_table([{"device": "H", "case": "c", "date": "d", "commit": "e"} | row])
+    assert "| H | c | 2048, 1946 | +5.3 % | 11.0, 10.5 | +4.8 % | d, e |" in lines
+    from pygan.__main__ import _parser
+
+    for flags in plan_on_a_gpu.CASES.values():
+        words = flags.split()
+        args = _parser("train", words[0]).parse_args(["train", *words, "--data-images", "48", "--log-every", "8"])
+        assert args.steps >= 6 * plan_on_a_gpu.ROW_STEPS
+        assert plan_on_a_gpu.per_step(words) >= 1
