@@ -20,6 +20,7 @@ from rich.console import Console
 from pygan import log, pixels, use
 from pygan.__main__ import main
 from pygan.pixels import Picture
+from pygan.rundir import write_atomic
 from pygan.translate.jobs import jobs
 
 PROGRAM = [sys.executable, str(Path(__file__).parent.parent / "inverting.py")]
@@ -477,6 +478,18 @@ def test_a_full_disk_ends_it_with_one_line(network, tmp_path, monkeypatch, capfd
     assert "No space left on device" in said
     assert "results so far are kept" in said
     assert len(list((tmp_path / "out").iterdir())) == 10
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError])
+def test_a_file_that_is_not_written_to_its_end_is_as_it_was(tmp_path, monkeypatch, stop):
+    def stops(number):
+        raise stop
+
+    write_atomic(tmp_path / "file", b"old")
+    monkeypatch.setattr(os, "fsync", stops)
+    with pytest.raises(stop):
+        write_atomic(tmp_path / "file", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
 
 
 # A pipe.
