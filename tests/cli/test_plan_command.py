@@ -30,13 +30,17 @@ def test_it_says_memory_and_disk_in_a_table_and_a_line(capsys):
 
 def test_what_it_writes_is_trained(tmp_path, capsys):
     file = tmp_path / "plan.json"
-    assert main(["plan", "dcgan", *TINY, "--batch", "3", "--steps", "2", "--no-tensorboard", "-o", str(file)]) == 0
+    flags = ["--batch", "3", "--steps", "2", "--no-tensorboard", "--ema-half-life-images", "20"]
+    assert main(["plan", "dcgan", *TINY, *flags, "-o", str(file)]) == 0
     written = json.loads(file.read_text())
     assert written["gan"] == "dcgan"
     assert written["recipe"]["batch"] == 3
     assert written["plan"]["peak_bytes"] > 0
     assert main(["train", "dcgan", "--recipe", str(file), "--device", "cpu", "--run", str(tmp_path / "run")]) == 0
-    assert read_facts(tmp_path / "run")["recipe"]["batch"] == 3
+    assert (
+        main(["train", "dcgan", "--preset", "tiny", *flags, "--device", "cpu", "--run", str(tmp_path / "typed")]) == 0
+    )
+    assert read_facts(tmp_path / "run")["recipe"] == read_facts(tmp_path / "typed")["recipe"]
     assert main(["train", "cyclegan", "--recipe", str(file), "--device", "cpu", "--run", str(tmp_path / "no")]) == 2
     capsys.readouterr()
 
