@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pygan import apply, device, gans, use
+from pygan import apply, device, gans, graph, use
 from pygan.nn import place_
 from pygan.pixels import Picture
 from pygan.recipe import make
@@ -185,6 +185,19 @@ def test_streams_and_graphs_are_of_the_gpu_of_the_network(monkeypatch):
     assert gpu.calls == [("record", "thread_local"), *[("replay", 1)] * 3]
     assert gpu.here == 0
     assert gpu.streams == ["default"]
+
+
+def test_a_training_step_is_recorded_and_replayed_on_the_gpu_of_its_state(monkeypatch):
+    gpu = Pretended(monkeypatch)
+    monkeypatch.setattr(graph, "current", gpu.current)
+    gan = gans.load("dcgan")
+    recipe = gan.resolve(make(gan.Recipe, gan.PRESETS, "tiny", {}))
+    state, batch = gan.build(recipe, "cpu"), gan.example(recipe, "cpu")
+    batch = type(batch)(*(tensor.zero_() for tensor in batch))
+    step = graph.GraphedStep(lambda batch: gan.step(state, recipe, batch), state, batch, overlap=False)
+    assert step(batch).keys() >= {"loss/G", "loss/D"}
+    assert gpu.calls == [("record", "thread_local"), ("replay", 1)]
+    assert gpu.here == 0
 
 
 def test_where_recording_fails_the_stream_is_as_before(monkeypatch, capsys):
