@@ -215,10 +215,10 @@ class Fitter:
         peaks, times, limits = [], [], []
         for part, (one, found) in zip(plan.parts, self._look(recipe), strict=True):
             walked = self._walk(one)
-            computed = memory.of(part.walk, part.found, plan.measured, None, kind, part.length.steps).peak
+            steps = part.length.steps  # for all: what more steps of a smaller batch take, measuring a proposal shows
+            computed = memory.of(part.walk, part.found, plan.measured, None, kind, steps).peak
             share = min(1.0, walked.small / part.walk.small) if part.walk.small else 1.0
             seen = part.memory.peak - computed if part.memory.measured else 0
-            steps = length.steps_of(self._gan, one, found)
             peaks.append(memory.of(walked, found, plan.measured, None, kind, steps).peak + int(seen * share))
             step_s = part.length.step_s
             if step_s is not None:
