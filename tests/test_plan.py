@@ -428,12 +428,12 @@ def test_memory_of_a_gpu_is_what_tensors_took_and_the_process_beside_them():
         line |= {"gpu_reserved": (900 + k) * memory.MIB, "gpu_beside": (5300 + k) * memory.MIB}
     phase = module_of_measure._phase(lines, 5000 * memory.MIB)
     assert phase.gpu == {"reserved": 905 * memory.MIB, "context": 305 * memory.MIB}
-    told = memory.of(walked, found, None, phase, "cuda")
+    told = memory.of(walked, found, None, phase, "cuda", 100)
     assert told.measured
     assert told.parts["context"] == 305 * memory.MIB
     assert told.peak == (905 + 305) * memory.MIB
     stopped = module_of_measure._phase(lines[:-1], 5000 * memory.MIB)  # its highest point may be still to come
-    assert not memory.of(walked, found, None, stopped, "cuda").measured
+    assert not memory.of(walked, found, None, stopped, "cuda", 100).measured
     assert module_of_measure._phase([{"what": "build", "seconds": 1.0}], 0).gpu == {}
 
 
