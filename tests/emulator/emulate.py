@@ -21,7 +21,7 @@ CSRC = HERE.parents[1] / "csrc"
 SCHEDULES = (0, 1, 2, 3)
 # ThreadSanitizer sees races between threads of a block in any order, those between blocks only where blocks interleave.
 RACE_SCHEDULE = 2
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 KEEP_BUILDS_S = 2 * 24 * 3600  # programs that nobody ran for so long are deleted
 
 BASE = ("-std=c++20", "-g", "-DPYGAN_HOST_EMULATOR", f"-I{HERE}", "-Wall", "-Wno-unknown-pragmas")
