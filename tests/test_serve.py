@@ -792,6 +792,15 @@ def test_a_name_can_be_allowed(own):
     error_of(client.get("/health", headers={"Host": "other.example"}), 421)
 
 
+def test_beyond_this_machine_any_name_is_answered_until_one_is_allowed(own):
+    _, client = own(host="0.0.0.0")
+    assert client.get("/health", headers={"Host": "any.example"}).status_code == 200
+    _, client = own(host="0.0.0.0", names=("pygan.example",))
+    for host in ("pygan.example", "192.0.2.7:8000", "localhost"):
+        assert client.get("/health", headers={"Host": host}).status_code == 200
+    error_of(client.get("/health", headers={"Host": "any.example"}), 421)
+
+
 def test_another_site_can_neither_ask_nor_look(client):
     _, data = picture()
     own = str(client.base_url).rstrip("/")

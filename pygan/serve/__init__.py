@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("runs", nargs="+", metavar="RUN", help="run directory or exported file; NAME=PATH names it")
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: the whole network (default: this machine)")
     add("--port", type=int, default=8000, metavar="N", help="0: any that is free (default: 8000)")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name of a proxy in front; repeatable")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that it is reached by, as of a proxy "
+        "in front; repeatable; beyond this machine no others are answered then")  # fmt: skip
     add("--api-key", metavar="KEY", help="asked of every request; others of this machine see it here, but not in the "
         "variable PYGAN_API_KEY (default: that, else none)")  # fmt: skip
     add("--checkpoint", default="last", metavar="NAME", help="last, best or a kept one (default: last)")

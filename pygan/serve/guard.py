@@ -35,7 +35,8 @@ class Guard:
 
         host: None of a client of HTTP/1.0 that says none, as some load balancers look whether one is well: no browser.
         """
-        if self._settings.on_loopback and host is not None and not self._is_own(host):
+        known = self._settings.on_loopback or self._allowed  # else its names cannot be known
+        if known and host is not None and not self._is_own(host):
             raise Refused(421, "this server is not known by that name (--allow-host NAME makes it known)", "host")
 
     def check_site(self, method: str, headers: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ class Settings:
     """Everything that a user of `pygan serve` can decide but the networks."""
 
     host: str = "127.0.0.1"  # the address that it is bound to: on loopback only this machine's own names are answered
-    names: tuple[str, ...] = ()  # further names by which it may be called, of a proxy in front of it
+    names: tuple[str, ...] = ()  # further names by which it may be called, of a proxy in front; beyond loopback: all
     api_key: str = ""  # without one everybody may ask
     batch: int = 8  # pictures at once on the device
     wait_s: float = 0.002  # how long a batch may wait for company
