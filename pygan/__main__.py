@@ -8,6 +8,7 @@ import dataclasses
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any, TextIO
 from pygan import gans
 from pygan.errors import Diverged, UserError, meant, say
 from pygan.version import __version__
+
+_INTERRUPTED = 130  # what every verb returns after Ctrl-C, as shells expect
 
 
 class _Help(argparse.HelpFormatter):
@@ -429,6 +432,14 @@ def _run(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code; never shows a traceback for a user's mistake."""
+    code = _told(argv)
+    if code == _INTERRUPTED and argv is None:  # the process ends: a second Ctrl-C would hit Python's own last acts
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+def _told(argv: Sequence[str] | None) -> int:
+    """The exit code of one command; what went wrong is one line."""
     try:
         with contextlib.redirect_stdout(_Stdout(sys.stdout)):
             code = _run(sys.argv[1:] if argv is None else argv)
@@ -458,7 +469,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         training = (sys.argv[1:] if argv is None else list(argv))[:1] == ["train"]
         kept = "nothing was saved since the last checkpoint, which is intact" if training else "what was done is kept"
         say(f"interrupted; {kept}")
-        return 130
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

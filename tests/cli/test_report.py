@@ -328,7 +328,11 @@ def test_long_work_shows_how_far_it_is(run, copy, monkeypatch, capsys):
     rows, grids = len(read_metrics(copy)), len(list((copy / "samples").iterdir()))
     assert main(["report", str(copy), "-n", "2"]) == 0
     out = capsys.readouterr().out
-    for last in (f"looking through the rows of {copy}: {rows}/{rows} rows", f"{grids}/{grids} grids", "painting held-out"):
+    for last in (
+        f"looking through the rows of {copy}: {rows}/{rows} rows",
+        f"{grids}/{grids} grids",
+        "painting held-out",
+    ):
         assert last in out
     assert main(["doctor", str(copy)]) == 0
     assert f"looking through the rows: {rows}/{rows} rows" in capsys.readouterr().out

@@ -3,9 +3,12 @@
 import contextlib
 import io
 import re
+import signal
+import sys
 
 import pytest
 
+from pygan import __main__ as program
 from pygan import gans
 from pygan.__main__ import main
 
@@ -86,3 +89,18 @@ def test_without_a_word_the_verbs_are_shown(capsys):
     out, err = capsys.readouterr()
     assert all(f"    {verb}" in out for verb in VERBS)
     assert err == "pygan: error: the following arguments are required: VERB (see `pygan --help`)\n"
+
+
+@pytest.mark.parametrize("ends", [lambda: 130, lambda: (_ for _ in ()).throw(KeyboardInterrupt)])
+def test_a_second_interrupt_finds_a_program_that_ends(monkeypatch, ends):
+    """It would be a traceback out of Python's last acts. Of a caller's process nothing is changed."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(program, "_run", lambda argv: ends())
+    monkeypatch.setattr(sys, "argv", ["pygan", "report", "run"])
+    try:
+        assert main(["report", "run"]) == 130
+        assert signal.getsignal(signal.SIGINT) is before
+        assert main() == 130
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
