@@ -9,7 +9,6 @@ import hashlib
 import json
 import shlex
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from pygan import checkpoint, gans, heldout, log, optim, pictures, resume, watch
+from pygan import checkpoint, gans, heldout, log, optim, pictures, resume, signals, watch
 from pygan import device as devices
 from pygan import recipe as recipes
 from pygan.errors import Diverged, UserError, say
@@ -752,12 +751,5 @@ def _signals() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         came.append(signal.Signals(number).name)
 
-    if threading.current_thread() is not threading.main_thread():  # a library user's thread: no signals there
+    with signals.handled(note, *signals.STOPS):
         yield came
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

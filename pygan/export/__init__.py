@@ -7,13 +7,12 @@ import contextlib
 import math
 import os
 import re
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pygan.errors import UserError, say
+from pygan.signals import sigterm_is_ctrl_c
 
 if TYPE_CHECKING:
     from pygan.export.network import Asked, Form
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from pygan.export.prove import Differs
 
     try:
-        with _ends_like_ctrl_c():
+        with sigterm_is_ctrl_c():
             return _run(args)
     except KeyboardInterrupt:
         say("interrupted; what is at the place of the file is whole, or as it was")
@@ -88,19 +87,6 @@ def _run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
     )
     return 0
-
-
-@contextlib.contextmanager
-def _ends_like_ctrl_c() -> Iterator[None]:
-    """Inside, SIGTERM (`timeout`, a shutdown) is Ctrl-C: what is half written is removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def export(

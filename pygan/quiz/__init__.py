@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import signal
 import sys
 import threading
 import webbrowser
@@ -13,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pygan import signals
 from pygan.errors import UserError, say
 
 if TYPE_CHECKING:
@@ -236,18 +236,13 @@ def _introduce(out: Console, args: argparse.Namespace, test: Sessions, plan: dic
 def _until_stopped(server: Server, args: argparse.Namespace) -> None:
     """Wait for Ctrl-C or SIGTERM, then let the server rest."""
     stop = threading.Event()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, lambda *_: stop.set())
-    try:
-        if not args.no_open and _has_screen():
-            webbrowser.open(server.url)
-        stop.wait()
-    finally:
-        server.shutdown()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals.handled(lambda *_: stop.set(), *signals.STOPS):
+        try:
+            if not args.no_open and _has_screen():
+                webbrowser.open(server.url)
+            stop.wait()
+        finally:
+            server.shutdown()
 
 
 def _has_screen() -> bool:

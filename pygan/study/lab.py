@@ -6,14 +6,13 @@ import contextlib
 import json
 import shlex
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pygan import log, resume
+from pygan import log, resume, signals
 from pygan.errors import Diverged, UserError, say
 from pygan.rundir import RunDir, write_atomic
 from pygan.study import report
@@ -198,12 +197,5 @@ def _signals() -> Iterator[None]:
     def stop(number: int, _frame: FrameType | None) -> None:
         raise _Stop(signal.Signals(number).name)
 
-    if threading.current_thread() is not threading.main_thread():
+    with signals.handled(stop, *signals.STOPS):
         yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from pygan.errors import UserError
+from pygan.signals import sigterm_is_ctrl_c
 
 PIPE = "-"
 """Standard input among the inputs, standard output as the output."""
@@ -93,21 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """`pygan translate`. Returns the exit code."""
-    with _ends_like_ctrl_c():
+    with sigterm_is_ctrl_c():
         return _run(args)
-
-
-@contextlib.contextmanager
-def _ends_like_ctrl_c() -> Iterator[None]:
-    """Inside, SIGTERM (`timeout`, a shutdown) is Ctrl-C: what is being written is brought to its end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(args: argparse.Namespace) -> int:
