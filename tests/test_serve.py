@@ -767,6 +767,8 @@ def test_a_client_that_says_no_name_is_no_browser(server):
     assert raw(server.port, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
     assert raw(server.port, b"GET /health HTTP/1.0\r\nHost: evil.example\r\n\r\n").startswith(b"HTTP/1.1 421")
     assert raw(server.port, b"GET /health HTTP/1.0\r\nHost:\r\n\r\n").startswith(b"HTTP/1.1 421")
+    for version in (b"1.1", b"9.9"):
+        assert raw(server.port, b"GET /health HTTP/" + version + b"\r\n\r\n").startswith(b"HTTP/1.1 400")
     asks = HEAD.replace(b"1.1", b"1.0").replace(b"Host: localhost", b"Origin: http://evil.example")
     assert raw(server.port, asks + b"Content-Length: 1\r\n\r\nx").startswith(b"HTTP/1.1 403")
 

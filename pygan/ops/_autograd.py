@@ -36,6 +36,8 @@ def wants(leaf: Tensor) -> bool:
 
     On a GPU, where the asking thread is not known: by any thread inside `gradients_for`, if there is one.
     """
+    if not _wanted:  # as far as torch.compile can follow, which knows no threads
+        return True
     asked = _wanted.get(threading.get_ident())
     if asked is not None or not leaf.is_cuda:
         return asked is None or leaf.data_ptr() in asked

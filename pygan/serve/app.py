@@ -242,7 +242,7 @@ class _Gate:
         request = Request(scope)
         try:
             try:
-                self._guard.check_name(request.headers.get("host"))
+                self._guard.check_name(request.headers.get("host"), scope["http_version"])
                 self._guard.check_site(request.method, request.headers)
                 if scope["path"] not in _OPEN:
                     self._guard.check_key(request.headers)

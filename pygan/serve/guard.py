@@ -30,11 +30,13 @@ class Guard:
         self._allowed = {name.lower() for name in settings.names}
         self._names = {"localhost", settings.host.lower(), own, f"{own}.local", *self._allowed}
 
-    def check_name(self, host: str | None) -> None:
+    def check_name(self, host: str | None, version: str) -> None:
         """A name bent to this machine (DNS rebinding) is not one of its own. Errors: Refused.
 
-        host: None of a client of HTTP/1.0 that says none, as some load balancers look whether one is well: no browser.
+        version: of HTTP. By 1.0 none need be said, as some load balancers do who look whether one is well: no browser.
         """
+        if host is None and version != "1.0":
+            raise Refused(400, "the request has no Host")
         known = self._settings.on_loopback or self._allowed  # else its names cannot be known
         if known and host is not None and not self._is_own(host):
             raise Refused(421, "this server is not known by that name (--allow-host NAME makes it known)", "host")
