@@ -27,7 +27,7 @@ from benchmarks.record import append, facts
 
 MEMORY, TIME = 0.10, 0.15
 BUSY = 1.15  # wall time by computing time of a thread, above which others have had the cores meanwhile
-PAIRS = (1, 3, 5)  # how many are measured of a case: more as long as their median is off
+PAIRS = (1, 3, 5, 7)  # how many are measured of a case: more as long as their median is off
 ROW_STEPS = 4  # steps from one row to the next
 
 # A GAN and its flags; CI-size: seconds each on a CPU.
