@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pygan import pixels
+from pygan import errors, pixels
 from pygan.errors import UserError
 from pygan.translate import jpegs
 
@@ -104,8 +104,9 @@ def test_where_no_pipeline_starts_pillow_decodes_and_one_line_says_so(decoder, m
 
 @pytest.mark.dali
 @pytest.mark.parametrize("decoder", [None], indirect=True)
-def test_no_error_of_a_batch_ends_the_decoder(decoder, monkeypatch):
-    """A caller would wait for ever."""
+def test_no_error_of_a_batch_ends_the_decoder(decoder, monkeypatch, capsys):
+    """A caller would wait for ever. What it costs is said, and once."""
+    monkeypatch.setattr(errors, "_said", set())
     build, fails = decoder._built, [MemoryError(), TypeError("what DALI may raise"), RuntimeError("a bad file")]
 
     def built():
@@ -116,6 +117,7 @@ def test_no_error_of_a_batch_ends_the_decoder(decoder, monkeypatch):
 
     monkeypatch.setattr(decoder, "_built", built)
     assert [decoder(jpeg(k)) is None for k in range(4)] == [True, True, True, False]
+    assert capsys.readouterr().err.count("decoded on the CPU") == 1
 
 
 def test_without_dali_one_line_says_what_it_costs(monkeypatch, capsys):

@@ -107,6 +107,7 @@ class Jpegs:
             return [np.array(made.at(k)) for k in range(len(files))]
         except Exception:  # a bad file, or too little memory for all of them
             self._pipeline = None
+            say_once("JPEG files that come with one that NVIDIA DALI cannot decode are decoded on the CPU (slower)")
             return [None] * len(files)
 
     def _built(self) -> Any:
